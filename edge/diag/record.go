@@ -38,6 +38,7 @@ type Signal struct {
 	Scope  Scope   // what it is about
 	Path   []Scope // what the scope depends on, nearest first (service: host, next hop, if); nil where nothing
 	Value  float64
+	Hold   time.Duration // how long a level or state stands without a new report; 0: a level one window, a state until its end
 	Attrs  []Attr
 }
 
@@ -48,6 +49,7 @@ type Event struct {
 	Scope Scope
 	Path  []Scope
 	Value float64
+	Hold  time.Duration
 	Attrs []Attr
 }
 
@@ -59,11 +61,46 @@ type Observation struct {
 	Attrs       []Attr  // of the latest event that had any
 }
 
+// Symptom says whether the observation is a sign of trouble: above zero and of a code
+// that is no mere denominator.
+func (o *Observation) Symptom() bool {
+	i, ok := codeIndex[o.Code]
+	return ok && o.Value > 0 && !codeTable[i].Context
+}
+
 // Node is one scope of an episode: what was seen on it and what it depends on.
 type Node struct {
 	Scope        Scope
 	Path         []Scope
 	Observations []Observation // sorted by code
+}
+
+// Value gives what the node shows of code; 0 where nothing was seen.
+func (n *Node) Value(code Code) float64 {
+	if o := n.Observation(code); o != nil {
+		return o.Value
+	}
+	return 0
+}
+
+// Observation gives what the node shows of code, or nil.
+func (n *Node) Observation(code Code) *Observation {
+	for i := range n.Observations {
+		if n.Observations[i].Code == code {
+			return &n.Observations[i]
+		}
+	}
+	return nil
+}
+
+// Onset gives the time of the node's earliest symptom; ok is false where it has none.
+func (n *Node) Onset() (t Time, ok bool) {
+	for i := range n.Observations {
+		if o := &n.Observations[i]; o.Symptom() && (!ok || o.First < t) {
+			t, ok = o.First, true
+		}
+	}
+	return t, ok
 }
 
 // Episode is a window of event time over the scopes that belong together.
