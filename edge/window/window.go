@@ -51,6 +51,8 @@ type series struct {
 	latest float64
 	at     diag.Time // of the latest report
 	until  diag.Time // latest stands until then; 0: no end
+	told   bool      // there was a report at all
+	rose   bool      // there was a non-zero one
 	onset  diag.Time // start of the run of non-zero reports
 	active diag.Time // last non-zero report
 	slot   [buckets]int64
@@ -173,15 +175,15 @@ func (s *series) add(e diag.Event, slide diag.Time, length time.Duration) {
 		}
 	}
 	if e.Value > 0 {
-		if s.active == 0 || e.Time > s.active.Add(length) {
+		if !s.rose || e.Time > s.active.Add(length) {
 			if s.kind == diag.KindCount || s.latest == 0 {
 				s.onset = e.Time
 			}
 		}
-		s.active = max(s.active, e.Time)
+		s.active, s.rose = max(s.active, e.Time), true
 	}
-	if e.Time >= s.at {
-		s.at, s.latest = e.Time, e.Value
+	if !s.told || e.Time >= s.at {
+		s.told, s.at, s.latest = true, e.Time, e.Value
 		s.until = 0
 		switch {
 		case e.Hold > 0:
@@ -211,7 +213,7 @@ func (s *series) observe(now diag.Time, slide diag.Time) (o diag.Observation, ok
 			o.Value = max(o.Value, s.value[b])
 		}
 	}
-	standing := s.at != 0 && (s.until == 0 || now <= s.until)
+	standing := s.told && (s.until == 0 || now <= s.until)
 	switch s.kind {
 	case diag.KindLevel:
 		if standing {
