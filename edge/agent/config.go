@@ -83,11 +83,12 @@ type BufferSize struct {
 
 // MQTTConfig is about the MQTT uplink; an empty URL means none.
 type MQTTConfig struct {
-	URL         string `yaml:"url"`
-	CA          string `yaml:"ca"`
-	Cert        string `yaml:"cert"`
-	Key         string `yaml:"key"`
-	Credentials string `yaml:"credentials"`
+	URL      string `yaml:"url"`
+	CA       string `yaml:"ca"`
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	Username string `yaml:"username"`
+	Password string `yaml:"password"`
 }
 
 // OTLPConfig is about the OTLP uplink; an empty URL means none.

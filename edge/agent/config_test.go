@@ -25,7 +25,7 @@ func TestDefaultsAreInRange(t *testing.T) {
 	if err := c.Check(); err != nil {
 		t.Error(err)
 	}
-	if c.Limits.Memory != 64<<20 || c.Flow.Harvest != 2*time.Second || !c.Disk.Enabled {
+	if c.Limits.Memory != 48<<20 || c.Flow.Harvest != 2*time.Second || !c.Disk.Enabled {
 		t.Errorf("defaults: %+v", c)
 	}
 }

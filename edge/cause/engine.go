@@ -22,6 +22,7 @@ type Row struct {
 	Episode  uint64
 	Scope    diag.Scope
 	Symptoms int
+	Schema   string // hash of the schema that X follows
 	X        []float32
 	Rules    map[string]float64
 	Model    map[string]float64
@@ -189,7 +190,7 @@ func (e *Engine) record(g *graph.Graph, i, r int, ep *diag.Episode, clock diag.C
 		return
 	}
 	width := len(e.cfg.Schema.Features)
-	row := Row{Time: clock.Wall(ep.End), Episode: ep.ID, Scope: g.Node(i).Scope, X: e.x[r*width : (r+1)*width], Rules: rules}
+	row := Row{Time: clock.Wall(ep.End), Episode: ep.ID, Scope: g.Node(i).Scope, Schema: e.cfg.Schema.Hash, X: e.x[r*width : (r+1)*width], Rules: rules}
 	for k := range g.Node(i).Observations {
 		if g.Node(i).Observations[k].Symptom() {
 			row.Symptoms++

@@ -437,7 +437,7 @@ var causeTable = [...]Cause{
 		ID: "l0.strata.degraded", Class: 90, Layer: 0, Scopes: []ScopeKind{ScopeDevice},
 		Title:     "Strata itself runs with less than it should.",
 		Advice:    "Read the evidence: a missing model, a damaged buffer, a source without permission.",
-		Any:       []CodeMin{{CodeL0StrataModelAbsent, 1}, {CodeL0StrataBufferDamaged, 1}, {CodeL0StrataBufferFull, 1}, {CodeL0StrataRulesRejected, 1}, {CodeL0StrataDropped, 1000}},
+		Any:       []CodeMin{{CodeL0StrataModelAbsent, 1}, {CodeL0StrataBufferDamaged, 1}, {CodeL0StrataBufferFull, 1}, {CodeL0StrataRulesRejected, 1}, {CodeL0StrataUnobservable, 1}, {CodeL0StrataDropped, 1000}},
 		Untrained: true,
 	},
 	{

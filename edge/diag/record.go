@@ -21,8 +21,10 @@ type Clock struct {
 	Boot   string
 }
 
-// Wall gives t as wall time.
-func (c Clock) Wall(t Time) time.Time { return time.Unix(0, int64(t)).Add(c.Offset).UTC() }
+// Wall gives t as wall time, to the millisecond: more is paid by the byte and says nothing.
+func (c Clock) Wall(t Time) time.Time {
+	return time.Unix(0, int64(t)).Add(c.Offset).UTC().Truncate(time.Millisecond)
+}
 
 // Attr is one detail that travels as evidence. Key follows OpenTelemetry's semantic
 // conventions where they have a name ("http.response.status_code").

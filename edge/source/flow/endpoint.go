@@ -1,0 +1,207 @@
+package flow
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/strata-edge/strata/edge/diag"
+)
+
+// count indexes what a harvest adds up for one service.
+type count uint8
+
+const (
+	cSegments count = iota
+	cPayload
+	cSYN
+	cEstablished
+	cSYNRetry
+	cSYNUnanswered
+	cRefused
+	cResetMidway
+	cRetransmits
+	cRetransmitsLarge
+	cStuck
+	cOutOfOrder
+	cDupAcks
+	cGap
+	cLargeLost
+	cLoss
+	cSlow
+	cSilent
+	cDatagrams
+	cUDPUnanswered
+	cPortUnreachable
+	cProhibited
+	cZeroWindow
+	counts
+)
+
+var countNames = [counts]string{
+	"tcp.segments", "tcp.payload", "tcp.syn", "tcp.established", "tcp.syn_retry", "tcp.syn_unanswered",
+	"tcp.refused", "tcp.reset_midway", "tcp.retransmits", "tcp.retransmits_large", "tcp.stuck",
+	"tcp.out_of_order", "tcp.dup_acks", "tcp.gap", "path.large_lost", "path.loss", "server.slow",
+	"server.silent", "udp.datagrams", "udp.unanswered", "icmp.port_unreachable", "icmp.prohibited",
+	"tcp.zero_window",
+}
+
+// suspicious are the counts after which the endpoint's payload is worth its cost: what
+// the transport shows may have its reason in a message.
+const suspicious = 1<<cSYNUnanswered | 1<<cResetMidway | 1<<cStuck | 1<<cLargeLost | 1<<cSlow |
+	1<<cSilent | 1<<cUDPUnanswered | 1<<cZeroWindow
+
+// baseline is an endpoint's own level of one reading: an average that forgets slowly
+// upwards, so that a fault that lasts does not soon become the normal state.
+type baseline struct {
+	mean float64
+	n    uint32
+}
+
+// Weights of a new reading: below the mean, and above it.
+const (
+	weightDown = 1.0 / 8
+	weightUp   = 1.0 / 32
+)
+
+func (b *baseline) add(v float64) {
+	b.n++
+	w := weightDown
+	if v > b.mean {
+		w = weightUp
+	}
+	// The first readings count alike: an average needs some before it can be an anchor.
+	if first := 1 / float64(b.n); first > w {
+		w = first
+	}
+	b.mean += (v - b.mean) * w
+}
+
+// mean is an average of readings within one harvest.
+type mean struct {
+	sum float64
+	n   uint32
+}
+
+func (m *mean) add(v float64, n uint32) { m.sum += v; m.n += n }
+
+// endpoint is one service: what this harvest added up, and what is normal for it.
+type endpoint struct {
+	scope     diag.Scope
+	path      []diag.Scope
+	pathIf    uint32
+	pathUntil diag.Time
+
+	counts     [counts]uint32
+	touched    bool
+	lossBefore uint32 // retransmits whose gap was seen here: lost before this device
+	lossAfter  uint32 // retransmits of segments that had passed here
+	client     [16]byte
+	rtt        mean // milliseconds
+	response   mean // milliseconds
+	zeroMS     float64
+	zeroPeer   [16]byte
+
+	rttBase      baseline // milliseconds
+	responseBase baseline // milliseconds
+	answers      bool     // it has answered datagrams before
+	admitUntil   diag.Time
+	faultyUntil  diag.Time // a message said fault: keep looking
+}
+
+// host is what a harvest added up for one address that is no service.
+type host struct {
+	scope     diag.Scope
+	path      []diag.Scope
+	pathIf    uint32
+	pathUntil diag.Time
+	touched   bool
+	icmp      [ICMPClasses]uint32
+	mtu       uint16
+	zero      uint32
+	zeroMS    float64
+	peer      Endpoint
+}
+
+// Resolver names ports and finds next hops. Both may be slow; the engine asks at most
+// once in pathLife for each endpoint. Replay has no next hops.
+type Resolver interface {
+	// Interface gives the name of the port with that index.
+	Interface(index uint32) string
+	// NextHop gives the neighbour through which dst is reached, and the port; ok is
+	// false where that is not known. A neighbour on the link is its own next hop.
+	NextHop(dst netip.Addr) (hop netip.Addr, index uint32, ok bool)
+}
+
+// pathLife is how long an endpoint's path is taken for valid: routes change by hand or
+// by a routing daemon, both slower than a diagnosis.
+const pathLife = 30 * time.Second
+
+func serviceScope(e *Endpoint) diag.Scope {
+	proto := "tcp/"
+	if e.Proto == protoUDP {
+		proto = "udp/"
+	}
+	return diag.Scope{Kind: diag.ScopeService, ID: proto + netip.AddrPortFrom(addr(e.Addr), e.Port).String()}
+}
+
+func hostScope(a netip.Addr) diag.Scope { return diag.Scope{Kind: diag.ScopeHost, ID: a.String()} }
+
+func (e *Engine) ifScope(index uint32) diag.Scope {
+	if s, ok := e.ifNames[index]; ok && e.now < s.until {
+		return s.scope
+	}
+	s := ifName{scope: diag.Scope{Kind: diag.ScopeIf, ID: e.resolver.Interface(index)}, until: e.now.Add(pathLife)}
+	if len(e.ifNames) >= maxInterfaces {
+		clear(e.ifNames)
+	}
+	e.ifNames[index] = s
+	return s.scope
+}
+
+// hostPath is what reaching a depends on, behind port index: its next hop, if another,
+// and the port.
+func (e *Engine) hostPath(a netip.Addr, index uint32, routed bool) []diag.Scope {
+	path := make([]diag.Scope, 0, 3)
+	if routed {
+		if hop, hopIf, ok := e.resolver.NextHop(a); ok && hop != a && hopIf == index {
+			path = append(path, hostScope(hop))
+		}
+	}
+	if index != 0 {
+		path = append(path, e.ifScope(index))
+	}
+	return path
+}
+
+// servicePath refreshes p's path where it is old or the port towards it changed.
+func (e *Engine) servicePath(p *endpoint, key *Endpoint, index uint32) {
+	if p.path != nil && p.pathIf == index && e.now < p.pathUntil {
+		return
+	}
+	a := addr(key.Addr)
+	p.path = append([]diag.Scope{hostScope(a)}, e.hostPath(a, index, true)...)
+	p.pathIf, p.pathUntil = index, e.now.Add(pathLife)
+}
+
+func (e *Engine) endpointFor(key Endpoint, index uint32) *endpoint {
+	p, fresh := e.endpoints.add(key)
+	if fresh {
+		p.scope = serviceScope(&key)
+	}
+	e.servicePath(p, &key, index)
+	p.touched = true
+	return p
+}
+
+func (e *Engine) hostFor(a [16]byte, index uint32, routed bool) *host {
+	h, fresh := e.hosts.add(a)
+	if fresh {
+		h.scope = hostScope(addr(a))
+	}
+	if h.path == nil || h.pathIf != index || e.now >= h.pathUntil {
+		h.path = e.hostPath(addr(a), index, routed)
+		h.pathIf, h.pathUntil = index, e.now.Add(pathLife)
+	}
+	h.touched = true
+	return h
+}

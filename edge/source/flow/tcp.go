@@ -1,0 +1,220 @@
+package flow
+
+import (
+	"time"
+
+	"github.com/strata-edge/strata/edge/diag"
+)
+
+// Thresholds of the sweep. Those in seconds follow what people and clients tolerate:
+// RFC 6298 starts a SYN's timer at 1 s and doubles it, so that 3 s is two lost SYNs.
+const (
+	synAge       = 3 * time.Second
+	repeatEvery  = 5 * time.Second
+	silentAfter  = 5 * time.Second
+	slowMS       = 1000.0 // with a baseline
+	slowAloneMS  = 3000.0 // without one
+	slowPerRTT   = 10.0
+	slowPerBase  = 5.0
+	delayMS      = 100.0 // above the baseline
+	delayPerBase = 5.0
+	baselineMin  = 3               // readings before a baseline counts
+	zeroLives    = 2 * time.Minute // a persist timer's longest pause (RFC 9293, 3.8.6.1) is 60 s
+)
+
+func delta(p *endpoint, c count, now, before uint32) {
+	if now > before {
+		p.counts[c] += now - before
+	}
+}
+
+func (e *Engine) countTCP(p *endpoint, s, twin *slot, f *Flow) {
+	ab, ba := &f.Dir[AB], &f.Dir[BA]
+	was := &s.dir
+	for d := range f.Dir {
+		delta(p, cSegments, f.Dir[d].Packets, was[d].Packets)
+		delta(p, cPayload, f.Dir[d].Payload, was[d].Payload)
+		delta(p, cRetransmits, f.Dir[d].Retransmits, was[d].Retransmits)
+		delta(p, cRetransmitsLarge, f.Dir[d].LargeRetransmit, was[d].LargeRetransmit)
+		delta(p, cOutOfOrder, f.Dir[d].OutOfOrder, was[d].OutOfOrder)
+		delta(p, cDupAcks, f.Dir[d].DupAcks, was[d].DupAcks)
+		delta(p, cGap, f.Dir[d].Gaps, was[d].Gaps)
+	}
+	delta(p, cSYN, ab.SYN, was[AB].SYN)
+	if !f.Reused {
+		delta(p, cSYNRetry, retries(ab.SYN), retries(was[AB].SYN))
+	}
+	// Ports that are used again begin with clean flags: what is set now is new where the
+	// packet that sets it is.
+	again := f.Reused && ab.SYN != was[AB].SYN
+	if f.Established && (!s.established || again) && ab.SYN > 0 {
+		p.counts[cEstablished]++
+	}
+	if f.Refused && (!s.refused || again) {
+		p.counts[cRefused]++
+	}
+	if f.ResetMidway && (!s.resetMidway || again) {
+		p.counts[cResetMidway]++
+	}
+	if f.RTT > 0 && (ab.Payload != was[AB].Payload || f.Established && !s.established) {
+		p.rtt.add(float64(f.RTT)/1000, 1)
+	}
+	s.watch = false
+	e.sweepSYN(p, s, f)
+	e.countLoss(p, s, twin, f)
+	e.countResponses(p, s, f)
+	e.countZero(p, s, f, ba.ZeroWindows-min(ba.ZeroWindows, was[BA].ZeroWindows), ba.ZeroSince, BA)
+	e.countZero(p, s, f, ab.ZeroWindows-min(ab.ZeroWindows, was[AB].ZeroWindows), ab.ZeroSince, AB)
+}
+
+func retries(syn uint32) uint32 {
+	if syn < 2 {
+		return 0
+	}
+	return syn - 1
+}
+
+// sweepSYN finds connection attempts that nobody answers: no packet tells of them.
+func (e *Engine) sweepSYN(p *endpoint, s *slot, f *Flow) {
+	ab, ba := &f.Dir[AB], &f.Dir[BA]
+	if ab.SYN == 0 || ba.Packets > 0 || f.Established || f.Closed || f.ICMP != [ICMPClasses]uint16{} {
+		return
+	}
+	s.watch = true
+	switch {
+	case s.told == 0:
+		if ab.SYN < 2 && e.since(f.First) < synAge {
+			return
+		}
+	case ab.SYN == s.tried || e.since(s.told) < repeatEvery:
+		// Once told, an attempt that is no longer retried is over.
+		return
+	}
+	p.counts[cSYNUnanswered]++
+	s.told, s.tried = e.now, ab.SYN
+}
+
+// countLoss tells loss on the path from a stall, and a stall of large packets from one
+// of all.
+func (e *Engine) countLoss(p *endpoint, s, twin *slot, f *Flow) {
+	var lost uint32
+	for d := range f.Dir {
+		now, was := &f.Dir[d], &s.dir[d]
+		peer := &f.Dir[1-d]
+		n := now.Retransmits - min(now.Retransmits, was.Retransmits)
+		switch {
+		case now.Stuck >= 2 && peer.ZeroSince != 0:
+			// Probes of a closed window are the receiver's doing.
+		case now.Stuck >= 2:
+			fresh := now.Stuck
+			if was.Stuck >= 2 && was.Stuck <= now.Stuck {
+				fresh -= was.Stuck
+			}
+			p.counts[cStuck] += fresh
+			if now.StuckLarge == now.Stuck && (f.Established || now.Payload > now.Stuck) {
+				s.large = true
+				p.counts[cLargeLost] += fresh
+				s.pendingLoss = 0
+			} else {
+				s.pendingLoss += n
+			}
+		default:
+			lost += n
+		}
+		e.lossSide(p, now, was, twin, d)
+	}
+	if f.Dir[AB].Stuck >= 2 || f.Dir[BA].Stuck >= 2 {
+		return
+	}
+	// The flow makes progress: what it had to send again was lost, not blocked.
+	if s.large {
+		s.large = false
+		return
+	}
+	p.counts[cLoss] += lost + s.pendingLoss
+	s.pendingLoss = 0
+}
+
+// lossSide attributes retransmits: one that fills a gap seen here was lost before it came
+// to this device; one of a segment that had passed was lost behind it. The port at which
+// a direction enters decides: the primary side for AB, the twin for BA.
+func (e *Engine) lossSide(p *endpoint, now, was *Dir, twin *slot, d int) {
+	n := now.Retransmits - min(now.Retransmits, was.Retransmits)
+	if n == 0 {
+		return
+	}
+	gaps := now.Gaps - min(now.Gaps, was.Gaps)
+	if d == BA && twin != nil {
+		// Its own count since the beginning: the twin's slot may be one harvest older.
+		gaps = max(gaps, twin.dir[BA].Gaps-min(twin.dir[BA].Gaps, was.Gaps))
+	}
+	before := min(gaps, n)
+	p.lossBefore += before
+	p.lossAfter += n - before
+}
+
+// countResponses judges how long the server takes from a request to the first byte of
+// its response, against the round trip and the endpoint's own past.
+func (e *Engine) countResponses(p *endpoint, s *slot, f *Flow) {
+	if n := f.Responses - s.responses; n > 0 && n < 1<<31 {
+		sum := float64(f.ResponseSum-s.responseSum) / 1000
+		ms := sum / float64(n)
+		worst := max(ms, float64(f.ResponseLast)/1000)
+		if f.ResponseMax > s.responseMax {
+			worst = max(worst, float64(f.ResponseMax)/1000)
+		}
+		p.response.add(sum, n)
+		if e.isSlow(p, f, worst) {
+			p.counts[cSlow]++
+		} else {
+			p.responseBase.add(ms)
+		}
+	}
+	if f.Outstanding == 0 || f.Closed {
+		return
+	}
+	s.watch = true
+	quick := p.responseBase.n >= baselineMin && p.responseBase.mean < slowMS
+	still := f.Acked && f.Dir[AB].Payload == s.dir[AB].Payload
+	if !quick || !still || e.since(f.Outstanding) < silentAfter {
+		return
+	}
+	if s.told >= f.Outstanding && e.since(s.told) < repeatEvery {
+		return
+	}
+	p.counts[cSilent]++
+	s.told = e.now
+}
+
+func (e *Engine) isSlow(p *endpoint, f *Flow, ms float64) bool {
+	if ms <= slowMS || ms <= slowPerRTT*float64(f.RTT)/1000 {
+		return false
+	}
+	if p.responseBase.n < baselineMin {
+		return ms > slowAloneMS
+	}
+	return ms > slowPerBase*p.responseBase.mean
+}
+
+// countZero charges a closed window to its receiver: the service, or the client's host.
+func (e *Engine) countZero(p *endpoint, s *slot, f *Flow, n uint32, since diag.Time, d int) {
+	var ms float64
+	if since != 0 && !f.Closed && e.now.Sub(f.Last) < zeroLives {
+		s.watch = true
+		ms = float64(e.since(since)) / float64(time.Millisecond)
+	}
+	if n == 0 && ms <= 0 {
+		return
+	}
+	if d == BA {
+		p.counts[cZeroWindow] += n
+		if ms > p.zeroMS {
+			p.zeroMS, p.zeroPeer = ms, f.Key.A
+		}
+		return
+	}
+	h := e.hostFor(f.Key.A, f.Key.If, false)
+	h.zero += n
+	h.peer = Endpoint{Addr: f.Key.B, Port: f.Key.BPort, Proto: f.Key.Proto}
+	h.zeroMS = max(h.zeroMS, ms)
+}
