@@ -102,11 +102,16 @@ func replayFile(ctx context.Context, file string, o replayOptions, w io.Writer, 
 		return fmt.Errorf("open %s: %w", file, err)
 	}
 	defer in.Close()
-	r, err := newReplay(o, w, stderr)
+	probe, err := loadReplay()
 	if err != nil {
 		return err
 	}
-	defer r.close()
+	defer probe.Close()
+	r, err := newReplay(probe, o, w, stderr)
+	if err != nil {
+		return err
+	}
+	defer r.payloads.Close()
 	err = r.read(ctx, in)
 	if errEnd := r.finish(); errEnd != nil {
 		return errEnd
@@ -155,6 +160,7 @@ type replay struct {
 	unread    int       // packets since the latest harvest
 	next      diag.Time // of the next harvest
 	last      diag.Time // largest time so far
+	start     bpf.Counters
 	ringFull  uint64
 	record    bpf.Payload
 	segment   flow.Payload
@@ -163,66 +169,64 @@ type replay struct {
 	err       error
 }
 
-func newReplay(o replayOptions, w io.Writer, stderr io.Writer) (*replay, error) {
-	r := &replay{options: o, w: w, emit: func(diag.Signal) {}}
+// loadReplay loads the programs for a capture's times.
+func loadReplay() (*bpf.Probe, error) {
+	p, err := bpf.Load(bpf.Config{Flows: replayTable, HalfOpen: replayTable, Ring: replayRing, Replay: true})
+	switch {
+	case err != nil && os.Geteuid() != 0:
+		return nil, fmt.Errorf("load the kernel programs (needs root or CAP_BPF): %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("load the kernel programs: %w", err)
+	}
+	return p, nil
+}
+
+// newReplay prepares a probe whose tables are empty. Its payload reader is the caller's to
+// close.
+func newReplay(probe *bpf.Probe, o replayOptions, w io.Writer, stderr io.Writer) (*replay, error) {
+	r := &replay{options: o, w: w, probe: probe, recorder: newRecorder(probe), emit: func(diag.Signal) {}}
 	tuning := bpf.DefaultTuning()
 	if o.deep {
 		tuning.DeepAll, tuning.FlowPackets, tuning.FlowBytes = 1, 0xffff, 0xffffffff
 	}
-	var err error
-	r.probe, err = bpf.Load(bpf.Config{Flows: replayTable, HalfOpen: replayTable, Ring: replayRing, Replay: true, Tuning: &tuning})
+	err := probe.Tune(tuning)
 	if err != nil {
-		if os.Geteuid() != 0 {
-			return nil, fmt.Errorf("load the kernel programs (needs root or CAP_BPF): %w", err)
-		}
-		return nil, fmt.Errorf("load the kernel programs: %w", err)
+		return nil, fmt.Errorf("tune the kernel programs: %w", err)
 	}
-	if err := r.setUp(stderr); err != nil {
-		r.close()
-		return nil, err
+	if r.start, err = probe.Counters(); err != nil {
+		return nil, fmt.Errorf("read counters: %w", err)
 	}
-	return r, nil
-}
-
-func (r *replay) setUp(stderr io.Writer) error {
-	var err error
-	if r.payloads, err = r.probe.Payloads(); err != nil {
-		return fmt.Errorf("open the payload ring: %w", err)
-	}
-	r.recorder = newRecorder(r.probe)
+	r.ringFull = r.start.PayloadRingFull
 	r.engine, err = flow.NewEngine(flow.Config{
 		Tables:   keepEnded{flow.NewTables(r.recorder)},
 		Resolver: captureNames{},
 		Clock:    captureClock,
 		Flows:    2 * replayTable,
-		Deep:     r.options.deep,
+		Deep:     o.deep,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if r.options.messages {
-		r.messages.w = r.w
+	if o.messages {
+		r.messages.w = w
 		r.engine.Observe(r.messages.print)
 	}
-	if r.options.findings {
+	if o.findings {
 		if r.pipeline, err = newPipeline(captureClock, stderr); err != nil {
-			return err
+			return nil, err
 		}
-		r.emit = r.pipeline.Feed
-		r.emitFound = func(f diag.Finding) {
-			if err := printJSON(r.w, &f); err != nil && r.err == nil {
-				r.err = err
-			}
-		}
+		r.emit, r.emitFound = r.pipeline.Feed, r.found
 	}
-	return nil
+	if r.payloads, err = probe.Payloads(); err != nil {
+		return nil, fmt.Errorf("open the payload ring: %w", err)
+	}
+	return r, nil
 }
 
-func (r *replay) close() {
-	if r.payloads != nil {
-		r.payloads.Close()
+func (r *replay) found(f diag.Finding) {
+	if err := printJSON(r.w, &f); err != nil && r.err == nil {
+		r.err = err
 	}
-	r.probe.Close()
 }
 
 // captureClock: a capture's times are wall times.

@@ -270,20 +270,21 @@ func (r *replay) summary() error {
 	if err != nil {
 		return fmt.Errorf("read counters: %w", err)
 	}
+	s := &r.start
 	return json.NewEncoder(r.w).Encode(summaryJSON{
 		Packets:         r.packets,
 		Flows:           len(r.recorder.records),
-		TCPRetransmits:  c.TCPRetransmits,
-		TCPOutOfOrder:   c.TCPOutOfOrder,
-		TCPZeroWindow:   c.TCPZeroWindow,
-		TCPRST:          c.TCPRST,
-		TCPSYN:          c.TCPSYN,
-		ICMPUnreachable: c.ICMPErrors[bpf.ICMPUnreachable] + c.ICMPErrors[bpf.ICMPPort] + c.ICMPErrors[bpf.ICMPProhibited],
-		ICMPFragNeeded:  c.ICMPErrors[bpf.ICMPFragNeeded],
-		ICMPTTLExceeded: c.ICMPErrors[bpf.ICMPTTL],
-		ARPDuplicate:    c.NeighbourConflicts,
-		IPFragments:     c.Fragments,
-		Malformed:       c.BadL2 + c.BadL3 + c.BadL4,
+		TCPRetransmits:  c.TCPRetransmits - s.TCPRetransmits,
+		TCPOutOfOrder:   c.TCPOutOfOrder - s.TCPOutOfOrder,
+		TCPZeroWindow:   c.TCPZeroWindow - s.TCPZeroWindow,
+		TCPRST:          c.TCPRST - s.TCPRST,
+		TCPSYN:          c.TCPSYN - s.TCPSYN,
+		ICMPUnreachable: c.ICMPErrors[bpf.ICMPUnreachable] - s.ICMPErrors[bpf.ICMPUnreachable] + c.ICMPErrors[bpf.ICMPPort] - s.ICMPErrors[bpf.ICMPPort] + c.ICMPErrors[bpf.ICMPProhibited] - s.ICMPErrors[bpf.ICMPProhibited],
+		ICMPFragNeeded:  c.ICMPErrors[bpf.ICMPFragNeeded] - s.ICMPErrors[bpf.ICMPFragNeeded],
+		ICMPTTLExceeded: c.ICMPErrors[bpf.ICMPTTL] - s.ICMPErrors[bpf.ICMPTTL],
+		ARPDuplicate:    c.NeighbourConflicts - s.NeighbourConflicts,
+		IPFragments:     c.Fragments - s.Fragments,
+		Malformed:       c.BadL2 - s.BadL2 + c.BadL3 - s.BadL3 + c.BadL4 - s.BadL4,
 		Skipped:         r.skipped.total,
 	})
 }

@@ -1,11 +1,8 @@
 package agent
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/strata-edge/strata/edge/diag"
 	"github.com/strata-edge/strata/model"
@@ -48,29 +45,14 @@ func openBundle(cfg ModelPaths, schema *model.Schema) (*model.Bundle, error) {
 	if cfg.Dir == "" {
 		return model.Builtin()
 	}
-	policy := model.Policy{Schema: schema}
-	for _, path := range cfg.Keys {
-		key, err := readKey(path)
-		if err != nil {
-			return nil, err
-		}
-		policy.Keys = append(policy.Keys, key)
+	keys, err := model.ReadKeys(cfg.Keys)
+	if err != nil {
+		return nil, err
 	}
+	policy := model.Policy{Keys: keys, Schema: schema}
 	// The built-in model is the floor: an operator's own may not be older than it.
 	if own, err := model.Builtin(); err == nil {
 		policy.MinVersion = own.Meta.Version
 	}
 	return model.LoadDir(cfg.Dir, policy)
-}
-
-func readKey(path string) (ed25519.PublicKey, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read model key: %w", err)
-	}
-	key, err := model.ParseKey(strings.TrimSpace(string(b)))
-	if err != nil {
-		return nil, fmt.Errorf("read model key %s: %w", path, err)
-	}
-	return key, nil
 }

@@ -21,6 +21,7 @@ const (
 	settleTime  = 1500 * time.Millisecond
 	tail        = 15 * time.Second
 	reopen      = 60 * time.Second
+	lag         = 10 * time.Second
 	refresh     = 60 * time.Second
 	unsureLooks = 15
 )
@@ -185,10 +186,11 @@ func (l *life) covers(o *life) bool {
 	return (o.scope == l.scope || slices.Contains(o.path, l.scope)) && l.cause.Accounts(o.ev.code)
 }
 
-// supersede resolves the open findings that l turns out to be the root of.
+// supersede resolves the open findings that l turns out to be the root of: a root is seen
+// at most lag after its symptom, or the two are different troubles.
 func (t lifeTable) supersede(l *life, now diag.Time, clock diag.Clock, emit func(diag.Finding)) {
 	for _, o := range t.ordered() {
-		if o != l && (o.state == diag.StateOpen || o.state == diag.StateUpdate) && l.covers(o) && !o.covers(l) {
+		if o != l && (o.state == diag.StateOpen || o.state == diag.StateUpdate) && l.covers(o) && !o.covers(l) && l.first.Sub(o.first) <= lag {
 			o.over = l.id
 			o.resolve(now, clock, emit)
 		}

@@ -155,11 +155,16 @@ func TestCapturesAgainstOracle(t *testing.T) {
 		return tallies[field]
 	}
 	var stats Stats
-	var differ, missed, broken []string
+	var differ, missed, broken, notable []string
+	var count [kindCount]int
 	for file := range files {
 		seen := map[oracleKey]map[string]int{}
 		table := New(Config{})
 		emit := func(m *Message) {
+			count[m.Kind]++
+			if m.Kind == TLSRejected || m.Kind == TLSAlert || m.Cert != nil && (m.Cert.Expired || m.Cert.NameMismatch) {
+				notable = append(notable, fmt.Sprintf("%s %v %v %s %+v", file, m.Kind, m.Key, m.AppendFieldsJSON(nil), m.Cert))
+			}
 			if m.Kind == Undecodable {
 				broken = append(broken, fmt.Sprintf("%s %v %s %v", file, m.Protocol, m.From, m.Key))
 				return
@@ -232,7 +237,7 @@ func TestCapturesAgainstOracle(t *testing.T) {
 		t.Log("differs: " + d)
 	}
 	if os.Getenv("STRATA_ORACLE") != "" {
-		for _, list := range [][]string{missed, broken} {
+		for _, list := range [][]string{missed, broken, notable} {
 			sort.Strings(list)
 			for _, d := range list {
 				t.Log(d)
@@ -250,6 +255,7 @@ func TestCapturesAgainstOracle(t *testing.T) {
 	for _, d := range Drops() {
 		t.Logf("drop %-16s %d", d, stats.Dropped(d))
 	}
+	t.Logf("messages by kind %v", count)
 	if emitted < 3000 || float64(agreed) < 0.98*float64(emitted) || float64(agreed+explained) < 0.999*float64(emitted) {
 		t.Errorf("%d of %d values agree, %d on another reading", agreed, emitted, explained)
 	}

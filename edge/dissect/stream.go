@@ -201,7 +201,9 @@ func (t *Table) hold(f *flow, h *half, seq uint32, data []byte, missing int, at,
 	if len(h.held) == 0 {
 		h.heldSince = at
 	}
+	room := cap(h.held)
 	h.held = append(h.held, held{})
+	t.slots += cap(h.held) - room
 	copy(h.held[i+1:], h.held[i:])
 	h.held[i] = held{seq: seq, missing: missing, time: at, wall: wall, ack: h.ack, acks: h.acks, data: b}
 	return true

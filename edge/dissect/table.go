@@ -17,6 +17,7 @@ type Table struct {
 	pool    pool
 	pending pending
 	made    int                  // flow structs made
+	slots   int                  // capacity of all lists of held segments
 	name    [4 * maxDNSName]byte // scratch of the DNS parser: every byte may take four
 }
 
@@ -28,8 +29,10 @@ const (
 	maxProbe      = 512      // bytes kept while a detector wants more
 	maxHole       = 32 << 10 // a jump wider than this is not reordering
 	maxHeld       = 16       // segments of a direction held behind a hole
-	flowStruct    = 1 << 10  // rounded-up size of a flow with its protocol state, for Memory
+	flowStruct    = 2 << 10  // a flow with its protocol state and map entry, rounded up, for Memory
 )
+
+const heldStruct = 64 // size of held
 
 // New makes an empty Table.
 func New(c Config) *Table {
@@ -41,7 +44,7 @@ func New(c Config) *Table {
 	}
 	c.FlowBytes = max(c.FlowBytes, minFlowBytes)
 	if c.TotalBytes <= 0 {
-		c.TotalBytes = 4 << 20
+		c.TotalBytes = 2 << 20
 	}
 	c.TotalBytes = max(c.TotalBytes, minTotalBytes)
 	if c.MaxPending <= 0 {
@@ -128,7 +131,7 @@ func (t *Table) Stats() Stats { return t.stats }
 
 // Memory gives the bytes that the table holds: buffers, flow structs and DNS queries.
 func (t *Table) Memory() int {
-	return t.pool.bytes + t.made*flowStruct + t.pending.memory()
+	return t.pool.bytes + t.made*flowStruct + t.slots*heldStruct + t.pending.memory()
 }
 
 func (t *Table) done() { t.emit = nil }

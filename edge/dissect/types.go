@@ -182,7 +182,7 @@ func (m *Message) Clone() *Message {
 type Config struct {
 	MaxFlows   int           // flows with state; default 1,024
 	FlowBytes  int           // buffered bytes a flow; default and most 64 KiB, least 4 KiB
-	TotalBytes int           // buffered bytes in all; default 4 MiB, least 64 KiB
+	TotalBytes int           // buffered bytes in all; default 2 MiB, least 64 KiB
 	MaxPending int           // DNS queries that wait for an answer; default 1,024
 	DNSTimeout time.Duration // a query is unanswered after this; default 2 s
 	HoldTime   time.Duration // a hole in a TCP stream is waited for this long; default 1 s
