@@ -55,9 +55,10 @@ func (r *recorder) HalfOpen(fn func(*bpf.FlowKey, *bpf.FlowValue) bool) error {
 	})
 }
 
-// note keeps v. Only TCP and UDP have the ports that make a flow here.
+// note keeps v. Only TCP and UDP have the ports that make a flow here; later fragments
+// have none and are counted as fragments.
 func (r *recorder) note(k *bpf.FlowKey, v *bpf.FlowValue) {
-	if protoName(k.Proto) == "" {
+	if protoName(k.Proto) == "" || k.LoPort == 0 && k.HiPort == 0 && v.Fragments > 0 {
 		return
 	}
 	rec := r.records[*k]

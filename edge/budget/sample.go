@@ -31,7 +31,7 @@ func (s Sample) Capped() int64 { return s.Anon + s.Shmem + s.Maps }
 // Sampler reads the figures. It allocates nothing after the first sample.
 type Sampler struct {
 	maps    func() int64
-	peak    string
+	peak    *os.File // nil where the control group has none
 	status  *os.File
 	buf     []byte
 	metrics []metrics.Sample
@@ -50,13 +50,21 @@ func NewSampler(maps func() int64, dir string) (*Sampler, error) {
 		{Name: "/memory/classes/heap/released:bytes"},
 	}}
 	if dir != "" {
-		s.peak = filepath.Join(dir, "memory.peak") // cgroup v2 only, Linux 5.19
+		// cgroup v2 only, Linux 5.19.
+		if p, err := os.Open(filepath.Join(dir, "memory.peak")); err == nil {
+			s.peak = p
+		}
 	}
 	return s, nil
 }
 
 // Close frees the files.
-func (s *Sampler) Close() error { return s.status.Close() }
+func (s *Sampler) Close() error {
+	if s.peak != nil {
+		s.peak.Close()
+	}
+	return s.status.Close()
+}
 
 // Sample reads the figures now.
 func (s *Sampler) Sample() (Sample, error) {
@@ -77,20 +85,15 @@ func (s *Sampler) Sample() (Sample, error) {
 	if s.maps != nil {
 		out.Maps = s.maps()
 	}
-	if s.peak != "" {
+	if s.peak != nil {
 		out.Peak = s.readPeak()
 	}
 	return out, nil
 }
 
 func (s *Sampler) readPeak() int64 {
-	fd, err := unix.Open(s.peak, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0
-	}
-	defer unix.Close(fd)
-	n, err := unix.Read(fd, s.buf)
-	if err != nil {
+	n, err := s.peak.ReadAt(s.buf, 0)
+	if err != nil && err != io.EOF {
 		return 0
 	}
 	v, _ := parseInt(s.buf[:n])

@@ -167,6 +167,9 @@ func TestDNSAgainstLibrary(t *testing.T) {
 		if result == dnsBad && slices.ContainsFunc(b[12:], func(c byte) bool { return c >= 0xc0 }) {
 			continue // the library follows pointers forwards too
 		}
+		if result == dnsCut && lib.Question[0].Qclass == 0 {
+			continue // the library takes a question that ends with its name
+		}
 		if result != dnsOK {
 			t.Fatalf("refuses %x", b)
 		}

@@ -5,6 +5,9 @@ import "math"
 // untilClose as a skip passes over all that a direction still sends.
 const untilClose = math.MaxUint64
 
+// farAway is a jump in sequence numbers that no reordering and no retransmission makes.
+const farAway = 1 << 20
+
 // half is one direction of a TCP flow.
 type half struct {
 	side  Side
@@ -16,7 +19,6 @@ type half struct {
 	told     bool // Undecodable was said
 	fin      bool
 	attempts uint8
-	stale    uint8 // segments in a row that lie far behind
 
 	isn       uint32
 	next      uint32 // sequence number after the last byte taken or given up
@@ -119,6 +121,17 @@ func (t *Table) ended(f *flow, h *half, s *Segment) {
 
 // receive puts a segment in its place in the stream.
 func (t *Table) receive(f *flow, h *half, seq uint32, data []byte, missing int, at, wall int64) {
+	if h.known {
+		if d := int64(int32(seq - h.next)); d < -farAway || d > farAway && (uint64(d) > h.skip || h.skip == untilClose) {
+			// Another connection on the same ports, or so much was missed that nothing
+			// of the state is worth keeping.
+			t.drop(DropGap)
+			ack, acks := h.ack, h.acks
+			t.releaseAll(f)
+			f.clear(f.key)
+			h.ack, h.acks = ack, acks
+		}
+	}
 	if !h.known {
 		h.known, h.next = true, seq
 	}
@@ -127,10 +140,8 @@ func (t *Table) receive(f *flow, h *half, seq uint32, data []byte, missing int, 
 		behind := -int64(d)
 		if behind >= int64(len(data)+missing) {
 			t.drop(DropDuplicate)
-			t.restart(h, behind)
 			return
 		}
-		h.stale = 0
 		if behind > int64(len(data)) {
 			missing -= int(behind) - len(data)
 			data = nil
@@ -163,18 +174,6 @@ func (t *Table) receive(f *flow, h *half, seq uint32, data []byte, missing int, 
 	}
 	t.take(f, h, data, missing, at, wall)
 	t.drain(f, h)
-}
-
-// restart notices a stream that began anew without its SYN being seen: many segments in
-// a row that lie far behind.
-func (t *Table) restart(h *half, behind int64) {
-	if behind < 1<<20 {
-		h.stale = 0
-		return
-	}
-	if h.stale++; h.stale >= 8 {
-		h.known, h.synced, h.fresh, h.skip, h.stale = false, false, false, 0, 0
-	}
 }
 
 // hold keeps a segment until the hole before it is filled; false where it cannot.
@@ -274,7 +273,7 @@ func (t *Table) lose(f *flow, h *half, n uint64, why Drop) {
 		t.httpLost(f, h)
 	}
 	if f.proto == TLS {
-		t.tlsLost(f, h)
+		f.tls.judged = true // nothing may be inferred any more
 	}
 	t.desync(f, h)
 	f.lossy = true
@@ -286,7 +285,8 @@ func (t *Table) desync(f *flow, h *half) {
 	t.release(f, h.handshake)
 	h.buf, h.handshake = nil, nil
 	h.synced, h.fresh, h.skip = false, false, 0
-	h.chunk, h.record, h.rows = chunkState{}, recordState{}, false
+	h.chunk, h.rows = chunkState{}, false
+	h.record = recordState{encrypted: h.record.encrypted}
 }
 
 // take parses bytes that are in order; missing bytes after them were not captured.

@@ -208,6 +208,35 @@ func TestPortReuse(t *testing.T) {
 	}
 }
 
+// TestPortReuseUnseen has a new connection whose SYN was not delivered.
+func TestPortReuseUnseen(t *testing.T) {
+	for _, jump := range []uint32{5_000_000, 1<<32 - 5_000_000} {
+		all := append([]Segment(nil), tlsTalk(t, tlsCase{version: 0x0303}).segs...)
+		last := len(all) - 2 // the FINs are not delivered either
+		all = all[:last]
+		for _, s := range httpTalk().segs {
+			s.Key = all[0].Key
+			s.Seq += jump
+			s.Ack += jump
+			if len(s.Payload) > 0 {
+				all = append(all, s)
+			}
+		}
+		count := 0
+		for _, m := range hear(New(Config{}), all) {
+			if m.Protocol == HTTP1 {
+				count++
+				if m.Kind == HTTPResponse && !m.Paired {
+					t.Error("unpaired")
+				}
+			}
+		}
+		if count != 20 {
+			t.Errorf("%d messages of the second connection, want 20", count)
+		}
+	}
+}
+
 func TestUpgradeAndTunnel(t *testing.T) {
 	k := newTalk(80)
 	k.say(A, "GET /ws HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")

@@ -302,9 +302,6 @@ func (t *Table) tlsAlert(f *flow, h *half, level, number byte, wall int64) bool 
 	return true
 }
 
-// tlsLost forgets what an inference would rest on; the flow counts as lossy.
-func (t *Table) tlsLost(f *flow, _ *half) { f.tls.judged = true }
-
 // tlsEnded judges a handshake that the client ended, see above.
 func (t *Table) tlsEnded(f *flow, h *half, s *Segment) {
 	x := &f.tls

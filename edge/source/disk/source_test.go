@@ -152,7 +152,6 @@ func TestHungDriveHoldsUpNoOther(t *testing.T) {
 		"sdb": func() (smart.Health, error) { return smart.Health{Serial: "S2", Data: ata(count(5, 0))}, nil },
 	}
 	run(t, sys, drives, func(b *bench) {
-		release = make(chan struct{}) // of this bubble
 		time.Sleep(61 * time.Second)
 		b.want("disk:S1 unobservable=1 a command has not come back")
 		time.Sleep(5 * time.Minute)
@@ -191,6 +190,7 @@ func TestIdleRotatingDriveMayFallAsleep(t *testing.T) {
 		if levels != 11 {
 			t.Errorf("the level was reported %d times, want 11", levels)
 		}
+		synctest.Wait()
 		sys["block/sda/stat"] = &fstest.MapFile{Data: []byte("2 0 0 0 1 0 0 0 0 0 0\n")}
 		time.Sleep(time.Minute)
 		synctest.Wait()

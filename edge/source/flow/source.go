@@ -42,6 +42,7 @@ type SourceConfig struct {
 	Clock    func() diag.Clock // see Config.Clock
 	Now      func() diag.Time  // the clock of the probe's times
 	Flows    int               // entries of the kernel's flow table; 0: 16,384
+	Interval time.Duration     // between two harvests; 0: Interval
 	Deep     bool              // the probe admits every flow
 	Logger   *slog.Logger
 }
@@ -59,6 +60,7 @@ type Source struct {
 	probe    LiveProbe
 	payloads Payloads
 	now      func() diag.Time
+	interval time.Duration
 	log      *slog.Logger
 	record   bpf.Payload
 	segment  Payload
@@ -79,7 +81,10 @@ func New(c SourceConfig) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{engine: e, probe: c.Probe, payloads: c.Payloads, now: c.Now, log: c.Logger}
+	if c.Interval <= 0 {
+		c.Interval = Interval
+	}
+	s := &Source{engine: e, interval: c.Interval, probe: c.Probe, payloads: c.Payloads, now: c.Now, log: c.Logger}
 	s.status.Store(&Status{})
 	return s, nil
 }
@@ -87,7 +92,7 @@ func New(c SourceConfig) (*Source, error) {
 // Status gives the figures of the latest harvest. It may be called from any goroutine.
 func (s *Source) Status() Status { return *s.status.Load() }
 
-// Run reads payload as it comes and harvests each Interval, until ctx ends or the
+// Run reads payload as it comes and harvests each interval, until ctx ends or the
 // payload reader fails. A harvest that fails is logged once and tried again.
 func (s *Source) Run(ctx context.Context, emit func(diag.Signal)) error {
 	next := time.Now()
@@ -96,7 +101,7 @@ func (s *Source) Run(ctx context.Context, emit func(diag.Signal)) error {
 		if !now.Before(next) {
 			s.harvest(emit)
 			// A late harvest is not made up for: the next one comes a whole interval later.
-			next = now.Add(Interval)
+			next = now.Add(s.interval)
 		}
 		until := now.Add(pollEvery)
 		if next.Before(until) {
