@@ -61,7 +61,9 @@ func TestPacketsOfEveryCapture(t *testing.T) {
 			damaged++
 			t.Logf("%s: after %d packets: %v", name, got, err)
 		}
-		if got != n {
+		// Of a damaged file Wireshark may show one packet more: it guesses at layouts that
+		// libpcap refuses as we do.
+		if got != n && (err == io.EOF || got != n-1) {
 			t.Errorf("%s: %d packets, want %d (%v)", name, got, n, err)
 		}
 		r.Close()
