@@ -79,7 +79,7 @@ func (a *Agent) openFlow() error {
 	}
 	src, err := flow.New(flow.SourceConfig{
 		Probe: probe, Payloads: payloads, Clock: a.clock, Now: a.now,
-		Flows: a.cfg.Limits.Flows, Deep: a.cfg.Flow.Deep == "all", Logger: a.log,
+		Flows: a.cfg.Limits.Flows, Deep: a.cfg.Flow.Deep == "all", Interval: a.cfg.Flow.Harvest, Logger: a.log,
 	})
 	if err != nil {
 		return err

@@ -158,6 +158,7 @@ var causeTable = [...]Cause{
 		Any:       []CodeMin{{CodeL2ArpUnanswered, 2}, {CodeL2NeighFailed, 1}},
 		None:      []Code{CodeL2ArpReply},
 		Explains:  []Code{CodeL3IcmpUnreachable, CodeL4TcpSynRetry, CodeL4TcpSynUnanswered, CodeL4TcpRefused, CodeL4TcpResetMidway, CodeL4TcpRetransmit, CodeL4TcpRetransmitLarge, CodeL4TcpStuck, CodeL4TcpOutOfOrder, CodeL4TcpDupAck, CodeL4TcpZeroWindow, CodeL4TcpZeroWindowTime, CodeL4TcpGap, CodeL4UdpPortUnreachable, CodeL4UdpUnanswered, CodeL4TcpIdleBroken, CodeL4LocalExhausted, CodeL7Http4xx, CodeL7Http5xx, CodeL7HttpAuth, CodeL7ServerSlow, CodeL7ServerSilent, CodeL7DnsServfail, CodeL7DnsRefused, CodeL7DnsNxdomain, CodeL7DnsUnanswered, CodeL7DnsError, CodeL7MqttRefused, CodeL7MqttAuth, CodeL7GrpcUnavailable, CodeL7GrpcError, CodeL7SipError, CodeL7SipBusy, CodeL7ModbusException, CodeL7ProcessStalled, CodeL7ClockWrong},
+		Peers:     1,
 		Observe:   []string{"flow"},
 		Untrained: false,
 	},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -20,8 +21,9 @@ import (
 // bench runs a source on simulated time over drives that the test plays.
 type bench struct {
 	t      *testing.T
+	hang   map[string]time.Duration // how long a drive takes to answer
+	mu     sync.Mutex               // simulated time orders nothing for the race detector
 	sys    fstest.MapFS
-	mu     sync.Mutex
 	drives map[string]func() (smart.Health, error)
 	reads  map[string]int
 	seen   []string
@@ -30,20 +32,43 @@ type bench struct {
 
 func (b *bench) read(d smart.Device) (smart.Health, error) {
 	b.mu.Lock()
-	f := b.drives[d.Name]
 	b.reads[d.Name]++
 	b.mu.Unlock()
-	h, err := f()
+	if wait := b.hang[d.Name]; wait > 0 {
+		time.Sleep(wait)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h, err := b.drives[d.Name]()
 	h.Device = d
 	h.Judge()
 	return h, err
 }
 
-// want compares the signals since the last call; levels are left out, they come with
+// Open makes the bench the sysfs that the source reads.
+func (b *bench) Open(name string) (fs.File, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sys.Open(name)
+}
+
+// after lets time pass, then changes the world.
+func (b *bench) after(d time.Duration, change func()) {
+	time.Sleep(d)
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+}
+
+// want compares the signals since the last call, in any order; levels are left out, they come with
 // every reading.
 func (b *bench) want(lines ...string) {
 	b.t.Helper()
 	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	slices.Sort(b.seen)
 	got := slices.DeleteFunc(b.seen, func(s string) bool { return strings.Contains(s, "~") })
 	if !slices.Equal(got, lines) {
 		b.t.Errorf("got  %q\nwant %q", got, lines)
@@ -51,11 +76,11 @@ func (b *bench) want(lines ...string) {
 	b.seen = nil
 }
 
-func run(t *testing.T, sys fstest.MapFS, drives map[string]func() (smart.Health, error), script func(*bench)) {
+func run(t *testing.T, sys fstest.MapFS, drives map[string]func() (smart.Health, error), hang map[string]time.Duration, script func(*bench)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, sys: sys, drives: drives, reads: map[string]int{}, from: time.Now()}
+		b := &bench{t: t, sys: sys, drives: drives, hang: hang, reads: map[string]int{}, from: time.Now()}
 		levels := map[string]bool{"temperature": true, "wear": true, "ata.reallocated": true, "ata.pending": true, "ata.offline_uncorrectable": true}
-		s := New(Config{Interval: time.Minute, Sys: sys, Read: b.read, Now: func() diag.Time { return diag.Time(time.Since(b.from)) }})
+		s := New(Config{Interval: time.Minute, Sys: b, Read: b.read, Now: func() diag.Time { return diag.Time(time.Since(b.from)) }})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
@@ -72,7 +97,9 @@ func run(t *testing.T, sys fstest.MapFS, drives map[string]func() (smart.Health,
 						t.Errorf("%s stands for %s", line, g.Hold)
 					}
 				}
+				b.mu.Lock()
 				b.seen = append(b.seen, line)
+				b.mu.Unlock()
 			})
 		}()
 		script(b)
@@ -110,28 +137,20 @@ func TestCountsStatesAndErrors(t *testing.T) {
 		},
 		"vda": func() (smart.Health, error) { return smart.Health{}, errors.New("reports no health") },
 	}
-	run(t, sys, drives, func(b *bench) {
+	run(t, sys, drives, nil, func(b *bench) {
 		b.want("disk:vda unobservable=1 reports no health") // lifetime counts are a baseline
-		sys["block/sda/device/ioerr_cnt"] = &fstest.MapFile{Data: []byte("0x13\n")}
-		time.Sleep(6 * time.Second)
+		b.after(0, func() { sys["block/sda/device/ioerr_cnt"] = &fstest.MapFile{Data: []byte("0x13\n")} })
+		b.after(6*time.Second, func() { warning, media, crc = smart.WarnSpare|smart.WarnTemperature, 9, 5 })
 		b.want("disk:S1 io_errors=3")
-		warning, media, crc = smart.WarnSpare|smart.WarnTemperature, 9, 5
 		time.Sleep(time.Minute)
-		slices.Sort(b.seen)
 		b.want("disk:N_1 nvme.critical_warning=1", "disk:N_1 nvme.media_errors=2", "disk:N_1 overheated=1", "disk:N_1 spare_low=1", "disk:S1 ata.link_crc=2")
-		time.Sleep(time.Minute)
+		b.after(time.Minute, func() { warning, media = 0, 0 })
 		b.want() // nothing changed
-		warning, media = 0, 0
-		time.Sleep(time.Minute)
-		slices.Sort(b.seen)
+		b.after(time.Minute, func() { warning = smart.WarnReadOnly })
 		b.want("disk:N_1 nvme.critical_warning=0", "disk:N_1 overheated=0", "disk:N_1 spare_low=0")
-		warning = smart.WarnReadOnly
-		time.Sleep(time.Minute)
-		slices.Sort(b.seen)
+		b.after(time.Minute, func() { delete(sys, "class/nvme/nvme0/serial") }) // unplugged
 		b.want("disk:N_1 nvme.critical_warning=1", "disk:N_1 nvme.read_only=1")
-		delete(sys, "class/nvme/nvme0/serial") // unplugged
 		time.Sleep(time.Minute)
-		slices.Sort(b.seen)
 		b.want("disk:N_1 nvme.critical_warning=0", "disk:N_1 nvme.read_only=0")
 	})
 }
@@ -141,28 +160,22 @@ func TestHungDriveHoldsUpNoOther(t *testing.T) {
 		"block/sda/device/vendor": {Data: []byte("ATA\n")}, "block/sda/device/serial": {Data: []byte("S1\n")},
 		"block/sdb/device/vendor": {Data: []byte("ATA\n")}, "block/sdb/device/serial": {Data: []byte("S2\n")},
 	}
-	release := make(chan struct{})
-	var once sync.Once
-	state := false
+	bad := false
 	drives := map[string]func() (smart.Health, error){
-		"sda": func() (smart.Health, error) {
-			<-release
-			return smart.Health{Serial: "S1", Status: &state}, nil
-		},
+		"sda": func() (smart.Health, error) { return smart.Health{Serial: "S1", Status: &bad}, nil },
 		"sdb": func() (smart.Health, error) { return smart.Health{Serial: "S2", Data: ata(count(5, 0))}, nil },
 	}
-	run(t, sys, drives, func(b *bench) {
+	run(t, sys, drives, map[string]time.Duration{"sda": 6*time.Minute + time.Second}, func(b *bench) {
 		time.Sleep(61 * time.Second)
 		b.want("disk:S1 unobservable=1 a command has not come back")
-		time.Sleep(5 * time.Minute)
+		b.after(4*time.Minute, func() {
+			if b.reads["sda"] != 1 || b.reads["sdb"] != 6 {
+				t.Errorf("read %v", b.reads)
+			}
+		})
 		b.want()
-		b.mu.Lock()
-		if b.reads["sda"] != 1 || b.reads["sdb"] < 6 {
-			t.Errorf("read %v", b.reads)
-		}
-		b.mu.Unlock()
-		once.Do(func() { close(release) })
-		b.want("disk:S1 unobservable=0", "disk:S1 ata.prefail=1")
+		time.Sleep(61 * time.Second)
+		b.want("disk:S1 ata.prefail=1", "disk:S1 unobservable=0")
 	})
 }
 
@@ -175,28 +188,27 @@ func TestIdleRotatingDriveMayFallAsleep(t *testing.T) {
 	drives := map[string]func() (smart.Health, error){
 		"sda": func() (smart.Health, error) { return smart.Health{Serial: "S1", Data: ata(count(197, 4))}, nil },
 	}
-	run(t, sys, drives, func(b *bench) {
-		time.Sleep(10*time.Minute + time.Second)
-		synctest.Wait()
-		if b.reads["sda"] != 1 {
-			t.Errorf("an idle drive was read %d times", b.reads["sda"])
-		}
-		levels := 0
-		for _, s := range b.seen {
-			if s == "disk:S1 ata.pending=4~" {
-				levels++
+	run(t, sys, drives, nil, func(b *bench) {
+		b.after(10*time.Minute+time.Second, func() {
+			if b.reads["sda"] != 1 {
+				t.Errorf("an idle drive was read %d times", b.reads["sda"])
 			}
-		}
-		if levels != 11 {
-			t.Errorf("the level was reported %d times, want 11", levels)
-		}
-		synctest.Wait()
-		sys["block/sda/stat"] = &fstest.MapFile{Data: []byte("2 0 0 0 1 0 0 0 0 0 0\n")}
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if b.reads["sda"] != 2 {
-			t.Errorf("a used drive was read %d times, want 2", b.reads["sda"])
-		}
+			levels := 0
+			for _, s := range b.seen {
+				if s == "disk:S1 ata.pending=4~" {
+					levels++
+				}
+			}
+			if levels != 11 {
+				t.Errorf("the level was reported %d times, want 11", levels)
+			}
+			sys["block/sda/stat"] = &fstest.MapFile{Data: []byte("2 0 0 0 1 0 0 0 0 0 0\n")}
+		})
+		b.after(time.Minute, func() {
+			if b.reads["sda"] != 2 {
+				t.Errorf("a used drive was read %d times, want 2", b.reads["sda"])
+			}
+		})
 	})
 }
 

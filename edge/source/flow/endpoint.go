@@ -50,6 +50,57 @@ var countNames = [counts]string{
 const suspicious = 1<<cSYNUnanswered | 1<<cResetMidway | 1<<cStuck | 1<<cLargeLost | 1<<cSlow |
 	1<<cSilent | 1<<cUDPUnanswered | 1<<cZeroWindow
 
+// troubles are the counts that may have their reason at the client's end of the path.
+const troubles = 1<<cResetMidway | 1<<cRetransmits | 1<<cStuck | 1<<cLoss | 1<<cLargeLost | 1<<cSilent
+
+// troubled is the one client of a service that has trouble, where it is one: then the
+// service's symptoms depend on that client's end of the path, too.
+type troubled struct {
+	client [16]byte
+	port   uint32 // through which the client's packets come in; 0: this device
+	many   bool
+	until  diag.Time
+	path   []diag.Scope // the service's path and the client's
+	of     *diag.Scope  // first element of the service's path that path was made from
+}
+
+// troubleLife is how long a client is remembered: as long as a window sees its symptoms.
+const troubleLife = 10 * time.Second
+
+// note remembers the client of a flow that showed trouble.
+func (t *troubled) note(client [16]byte, port uint32, now diag.Time) {
+	if now >= t.until {
+		*t = troubled{client: client, port: port}
+	}
+	t.many = t.many || t.client != client
+	t.until = now.Add(troubleLife)
+}
+
+// troubles adds up the counts that may have their reason at the client's end.
+func (p *endpoint) troubles() (n uint32) {
+	for c, v := range p.counts {
+		if troubles&(1<<c) != 0 {
+			n += v
+		}
+	}
+	return n
+}
+
+// dependsOn gives the path of p's signals: the way to the service and, where just one
+// client has trouble, the way to that one.
+func (e *Engine) dependsOn(p *endpoint) []diag.Scope {
+	t := &p.trouble
+	if t.many || t.port == 0 || e.now >= t.until || len(p.path) == 0 {
+		return p.path
+	}
+	if t.path == nil || t.of != &p.path[0] {
+		client := hostScope(addr(t.client))
+		t.path = append(append([]diag.Scope{}, p.path...), client, e.ifScope(t.port))
+		t.of = &p.path[0]
+	}
+	return t.path
+}
+
 // baseline is an endpoint's own level of one reading: an average that forgets slowly
 // upwards, so that a fault that lasts does not soon become the normal state.
 type baseline struct {
@@ -74,6 +125,32 @@ func (b *baseline) add(v float64) {
 		w = first
 	}
 	b.mean += (v - b.mean) * w
+}
+
+// share is how often something was so. It rises with each of the first readings alike and
+// falls slowly later: a fault must not become the endpoint's habit while it lasts.
+type share struct {
+	value float64
+	n     uint32
+}
+
+// Weights of a later reading.
+const (
+	shareUp    = 1.0 / 16
+	shareDown  = 1.0 / 256
+	shareFirst = 16
+)
+
+func (s *share) add(yes bool) {
+	s.n++
+	v, w := 0.0, shareDown
+	if yes {
+		v, w = 1, shareUp
+	}
+	if s.n <= shareFirst {
+		w = 1 / float64(s.n)
+	}
+	s.value += (v - s.value) * w
 }
 
 // mean is an average of readings within one harvest.
@@ -102,7 +179,9 @@ type endpoint struct {
 	zeroPeer   [16]byte
 
 	rttBase      baseline // milliseconds
-	responseBase baseline // milliseconds
+	responseBase baseline // milliseconds, of quick responses
+	trouble      troubled
+	quick        share    // of responses that came within slowMS
 	answers      bool     // it has answered datagrams before
 	admitUntil   diag.Time
 	faultyUntil  diag.Time // a message said fault: keep looking

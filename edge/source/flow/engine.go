@@ -228,21 +228,34 @@ func (e *Engine) count(i int32, f *Flow) {
 		if j := e.slots.other(i); j >= 0 {
 			twin = &e.slots.list[j]
 			index = e.towards(f, twin)
+		} else if f.Ingress {
+			index = e.routed(f)
 		}
 		key := Endpoint{Addr: f.Key.B, Port: f.Key.BPort, Proto: f.Key.Proto}
 		switch f.Key.Proto {
-		case protoTCP:
+		case protoTCP, protoUDP:
 			p := e.endpointFor(key, index)
 			p.client = f.Key.A
-			e.countTCP(p, s, twin, f)
+			before := p.troubles()
+			if f.Key.Proto == protoTCP {
+				e.countTCP(p, s, twin, f)
+			} else {
+				e.countUDP(p, s, f)
+			}
 			e.countErrors(p, s, f, index)
-		case protoUDP:
-			p := e.endpointFor(key, index)
-			p.client = f.Key.A
-			e.countUDP(p, s, f)
-			e.countErrors(p, s, f, index)
+			if p.troubles() > before && f.Dir[BA].Packets > 0 {
+				var port uint32
+				if f.Ingress {
+					port = f.Key.If
+				}
+				p.trouble.note(f.Key.A, port, e.now)
+			}
 		default:
-			e.countErrors(nil, s, f, index)
+			// An entry without an identifier is the errors' own way back; what they are
+			// about was charged too.
+			if f.Key.BPort != 0 {
+				e.countErrors(nil, s, f, index)
+			}
 		}
 	}
 	s.last, s.dir, s.icmp = f.Last, f.Dir, f.ICMP
@@ -260,14 +273,24 @@ func (e *Engine) towards(f *Flow, twin *slot) uint32 {
 		}
 		return f.Key.If
 	}
-	if p := e.endpoints.peek(Endpoint{Addr: f.Key.B, Port: f.Key.BPort, Proto: f.Key.Proto}); p != nil && p.path != nil && e.now < p.pathUntil &&
-		(p.pathIf == f.Key.If || p.pathIf == twin.key.If) {
-		return p.pathIf
-	}
-	if _, index, ok := e.resolver.NextHop(addr(f.Key.B)); ok && index == f.Key.If {
+	if index := e.routed(f); index == f.Key.If {
 		return index
 	}
 	return twin.key.If
+}
+
+// routed gives the port of the route to the server, for a flow that was only seen coming
+// in (it has not left yet, or never will) or whose beginning was missed. The route is
+// looked up once in pathLife for each service; where there is none it is the flow's port.
+func (e *Engine) routed(f *Flow) uint32 {
+	p := e.endpoints.peek(Endpoint{Addr: f.Key.B, Port: f.Key.BPort, Proto: f.Key.Proto})
+	if p == nil || p.path == nil || e.now >= p.pathUntil {
+		if _, index, ok := e.resolver.NextHop(addr(f.Key.B)); ok {
+			return index
+		}
+		return f.Key.If
+	}
+	return p.pathIf
 }
 
 // countErrors charges ICMP errors: a refusal is the service's, the rest the host's.

@@ -145,18 +145,18 @@ func (e *Engine) message(m *dissect.Message) {
 		e.tally(m, m.From, "mqtt.connack", m.Status, m.Status > 0, m.Fields)
 	case dissect.MQTTDisconnect:
 		if m.Status >= 0x80 {
-			e.tally(m, e.responder(m), "mqtt.disconnect", m.Status, true, m.Fields)
+			e.tally(m, responder, "mqtt.disconnect", m.Status, true, m.Fields)
 		}
 	case dissect.Undecodable:
 		e.counters.Undecodable++
-		e.tally(m, e.responder(m), "payload.undecodable", 0, false, nil)
+		e.tally(m, responder, "payload.undecodable", 0, false, nil)
 	}
 }
 
 func other(s dissect.Side) dissect.Side { return 1 - s }
 
 // responder is the side that a message without a role of its own is charged to.
-func (e *Engine) responder(*dissect.Message) dissect.Side { return dissect.B }
+const responder = dissect.B
 
 func (e *Engine) httpResponse(m *dissect.Message) {
 	if m.Status < 100 || m.Status > 999 {
@@ -245,17 +245,16 @@ func (e *Engine) alert(m *dissect.Message) {
 	if !m.Fatal {
 		return
 	}
-	server := e.responder(m)
-	e.tally(m, server, "tls.alert", m.Status, true, m.Fields)
-	if name := e.alertMeaning(m, server); name != "" {
-		e.tally(m, server, name, m.Status, true, m.Fields)
+	e.tally(m, responder, "tls.alert", m.Status, true, m.Fields)
+	if name := e.alertMeaning(m); name != "" {
+		e.tally(m, responder, name, m.Status, true, m.Fields)
 	}
 }
 
 // alertMeaning names what an alert says. Clients are free to choose among the alerts
 // about certificates, and some send one for all: what the certificate itself showed goes
 // first.
-func (e *Engine) alertMeaning(m *dissect.Message, server dissect.Side) string {
+func (e *Engine) alertMeaning(m *dissect.Message) string {
 	switch m.Status {
 	case alertProtocolVersion:
 		return "tls.version"
@@ -264,7 +263,7 @@ func (e *Engine) alertMeaning(m *dissect.Message, server dissect.Side) string {
 	case alertUnrecognizedName:
 		return "tls.cert_name"
 	}
-	if m.From == server {
+	if m.From == responder {
 		return "" // about a client's certificate
 	}
 	switch m.Status {

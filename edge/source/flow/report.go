@@ -16,6 +16,7 @@ func (e *Engine) send(name string, scope diag.Scope, path []diag.Scope, v float6
 
 func (e *Engine) reportEndpoint(key *Endpoint, p *endpoint) {
 	p.touched = false
+	path := e.dependsOn(p)
 	var bad bool
 	var loss []diag.Attr
 	for c, n := range p.counts {
@@ -32,17 +33,17 @@ func (e *Engine) reportEndpoint(key *Endpoint, p *endpoint) {
 		case cSYNUnanswered, cRefused, cResetMidway, cSilent, cSlow, cUDPUnanswered, cPortUnreachable, cProhibited:
 			attrs = []diag.Attr{{Key: "client.address", Value: addr(p.client).String()}}
 		}
-		e.send(countNames[c], p.scope, p.path, float64(n), attrs)
+		e.send(countNames[c], p.scope, path, float64(n), attrs)
 		bad = bad || suspicious&(1<<c) != 0
 	}
 	if p.zeroMS > 0 {
-		e.send("tcp.zero_window_ms", p.scope, p.path, p.zeroMS, []diag.Attr{{Key: "peer", Value: addr(p.zeroPeer).String()}})
+		e.send("tcp.zero_window_ms", p.scope, path, p.zeroMS, []diag.Attr{{Key: "peer", Value: addr(p.zeroPeer).String()}})
 	}
 	if p.rtt.n > 0 {
-		bad = e.reportRTT(p) || bad
+		bad = e.reportRTT(p, path) || bad
 	}
 	if p.response.n > 0 {
-		e.send("server.first_response_ms", p.scope, p.path, p.response.sum/float64(p.response.n), nil)
+		e.send("server.first_response_ms", p.scope, path, p.response.sum/float64(p.response.n), nil)
 	}
 	if bad || key.Port == portDNS || e.now < p.faultyUntil {
 		e.admit(key, p)
@@ -53,12 +54,12 @@ func (e *Engine) reportEndpoint(key *Endpoint, p *endpoint) {
 }
 
 // reportRTT emits the round trip, and a delay where it is far above the endpoint's own.
-func (e *Engine) reportRTT(p *endpoint) (delayed bool) {
+func (e *Engine) reportRTT(p *endpoint, path []diag.Scope) (delayed bool) {
 	ms := p.rtt.sum / float64(p.rtt.n)
-	e.send("tcp.rtt_ms", p.scope, p.path, ms, nil)
+	e.send("tcp.rtt_ms", p.scope, path, ms, nil)
 	base := &p.rttBase
 	if base.n >= baselineMin && ms > delayPerBase*base.mean && ms > base.mean+delayMS {
-		e.send("path.delay_ms", p.scope, p.path, ms, []diag.Attr{
+		e.send("path.delay_ms", p.scope, path, ms, []diag.Attr{
 			{Key: "baseline.ms", Value: strconv.FormatFloat(base.mean, 'f', 1, 64)},
 		})
 		return true

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Routes is the Resolver of a live device: port names and routes of the network
@@ -28,6 +29,9 @@ func (Routes) NextHop(dst netip.Addr) (hop netip.Addr, index uint32, ok bool) {
 		return netip.Addr{}, 0, false
 	}
 	r := &routes[0]
+	if r.Type != unix.RTN_UNICAST {
+		return netip.Addr{}, 0, false // this device itself, or nowhere
+	}
 	hop = dst
 	if r.Gw != nil {
 		if gw, valid := netip.AddrFromSlice(r.Gw); valid {

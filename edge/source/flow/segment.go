@@ -91,9 +91,10 @@ func (e *Engine) ifFor(index uint32) *ifState {
 func (e *Engine) iface(n *Interface) {
 	s := e.ifFor(n.If)
 	if !s.known {
-		s.known, s.at = true, e.now
-		if e.previous != 0 {
-			s.at = e.previous
+		s.known = true
+		if s.at = e.previous; e.previous == 0 {
+			// Since when the port has been counting is not known.
+			s.at, s.rated = e.now, n.Broadcast
 		}
 	}
 	frames, broadcast := n.Frames-s.frames, n.Broadcast-s.broadcast

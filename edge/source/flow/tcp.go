@@ -123,6 +123,11 @@ func (e *Engine) countLoss(p *endpoint, s, twin *slot, f *Flow) {
 		}
 		e.lossSide(p, now, was, twin, d)
 	}
+	if !f.Established {
+		// Whether anything gets through is not known yet.
+		s.pendingLoss += lost
+		return
+	}
 	if f.Dir[AB].Stuck >= 2 || f.Dir[BA].Stuck >= 2 {
 		return
 	}
@@ -166,15 +171,16 @@ func (e *Engine) countResponses(p *endpoint, s *slot, f *Flow) {
 		p.response.add(sum, n)
 		if e.isSlow(p, f, worst) {
 			p.counts[cSlow]++
-		} else {
+		} else if ms <= slowMS {
 			p.responseBase.add(ms)
 		}
+		p.quick.add(worst <= slowMS)
 	}
 	if f.Outstanding == 0 || f.Closed {
 		return
 	}
 	s.watch = true
-	quick := p.responseBase.n >= baselineMin && p.responseBase.mean < slowMS
+	quick := p.answersQuickly() && !streaming(f.Key.BPort)
 	still := f.Acked && f.Dir[AB].Payload == s.dir[AB].Payload
 	if !quick || !still || e.since(f.Outstanding) < silentAfter {
 		return
@@ -187,13 +193,38 @@ func (e *Engine) countResponses(p *endpoint, s *slot, f *Flow) {
 }
 
 func (e *Engine) isSlow(p *endpoint, f *Flow, ms float64) bool {
-	if ms <= slowMS || ms <= slowPerRTT*float64(f.RTT)/1000 {
+	if ms <= slowMS || ms <= slowPerRTT*float64(f.RTT)/1000 || streaming(f.Key.BPort) {
 		return false
 	}
-	if p.responseBase.n < baselineMin {
-		return ms > slowAloneMS
+	if p.quick.n < baselineMin {
+		// Nothing is known of the endpoint: only what opens a connection is surely a
+		// question.
+		return ms > slowAloneMS && f.Responses <= openingExchanges
 	}
-	return ms > slowPerBase*p.responseBase.mean
+	return p.answersQuickly() && ms > slowPerBase*p.responseBase.mean
+}
+
+// openingExchanges are the first questions of a connection: greeting or TLS hello, and
+// what it was opened for.
+const openingExchanges = 2
+
+// quickShare is how often an endpoint must have answered quickly for a late answer to
+// mean something: with messages that need no answer the next one comes any time.
+const quickShare = 0.8
+
+func (p *endpoint) answersQuickly() bool {
+	return p.quick.n >= baselineMin && p.quick.value >= quickShare && p.responseBase.n > 0
+}
+
+// streaming are the ports (IANA) of protocols in which either end speaks when it likes,
+// so that the time to the other's next segment says nothing: remote shells, syslog,
+// message brokers, chat, routing sessions.
+func streaming(port uint16) bool {
+	switch port {
+	case 22, 23, 179, 514, 601, 1883, 4222, 5222, 5223, 5671, 5672, 6514, 6667, 8883, 9092, 61613, 61616:
+		return true
+	}
+	return false
 }
 
 // countZero charges a closed window to its receiver: the service, or the client's host.
