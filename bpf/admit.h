@@ -58,7 +58,7 @@ static __noinline void suspect(struct flow_value *f, struct flow_key *key, __u64
 	struct tuning *t = tuning();
 	struct endpoint_key k;
 	struct endpoint e;
-	__u32 i, idle, score = f->score, second = SECOND(now);
+	__u32 i, idle, rest = marks, score = f->score, second = SECOND(now);
 
 	f->marks |= marks;
 	if (!t)
@@ -66,8 +66,8 @@ static __noinline void suspect(struct flow_value *f, struct flow_key *key, __u64
 	idle = second - f->score_s;
 	score = idle > 31 ? 0 : score >> (idle & 31);
 #pragma clang loop unroll(disable)
-	for (i = 0; i < STRATA_WEIGHTS; i++)
-		score += t->weights[i] & -(marks >> i & 1); /* no branch: one path to verify */
+	for (i = 0; i < STRATA_WEIGHTS && rest; i++, rest >>= 1)
+		score += t->weights[i] & -(rest & 1); /* no branch: one path to verify */
 	f->score = score;
 	f->score_s = second;
 	if (!t->threshold || score < t->threshold)

@@ -46,7 +46,7 @@ func (p *Probe) Attach(ifindex int) (Attachment, error) {
 }
 
 func (p *Probe) attach(ifindex int, first string) (Attachment, error) {
-	if p.replay {
+	if p.cfg.Replay {
 		return Attachment{}, errors.New("attach: the programs are loaded for replay")
 	}
 	p.mu.Lock()
@@ -59,12 +59,16 @@ func (p *Probe) attach(ifindex int, first string) (Attachment, error) {
 		return Attachment{}, fmt.Errorf("attach to port %d: %w", ifindex, err)
 	}
 	a := &attachment{Attachment: Attachment{Ifindex: ifindex, Method: first}}
-	ingress, egress := p.progs.StrataIngressIp, p.progs.StrataEgressIp
+	var ingress, egress *ebpf.Program
 	switch encap := port.Attrs().EncapType; encap {
 	case "ether", "loopback":
 		a.Ethernet = true
 		ingress, egress = p.progs.StrataIngress, p.progs.StrataEgress
 	case "none", "ppp", "rawip", "raw", "tunnel", "tunnel6", "sit":
+		if err := p.loadIP(); err != nil {
+			return Attachment{}, fmt.Errorf("attach to %s: %w", port.Attrs().Name, err)
+		}
+		ingress, egress = p.progs.StrataIngressIp, p.progs.StrataEgressIp
 	default:
 		return Attachment{}, fmt.Errorf("attach to %s: link layer %q is not handled", port.Attrs().Name, encap)
 	}

@@ -13,7 +13,7 @@
 //
 // Programs attach by tcx, or by a clsact queueing discipline where the kernel refuses
 // tcx. They use UAPI types only and need neither BTF nor anything newer than Linux 5.8.
-// Counters shared by CPUs are added to without locks: two directions of a flow have
-// fields of their own, and totals are per CPU; a clash may lose a count in a flow that
-// two CPUs see at once, never in the totals.
+// Totals are per CPU, and packets and bytes of a flow are added atomically: they are
+// exact. A flow's other counters are added to without locks; where two CPUs carry one
+// direction at the same moment, a count may be lost.
 package bpf

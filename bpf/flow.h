@@ -13,8 +13,7 @@
  * or the other end where only the sender's port is a well-known one. */
 static __always_inline void begin(struct flow_value *f, struct packet *p, __u32 flags)
 {
-	__u16 sport = p->dir & 1 ? p->key.hi_port : p->key.lo_port;
-	__u16 dport = p->dir & 1 ? p->key.lo_port : p->key.hi_port;
+	__u16 sport = p->sport, dport = p->dport;
 	__u32 hi = p->dir & 1;
 	struct tuning *t = tuning();
 	__u64 *c = counters();
@@ -124,7 +123,7 @@ static __always_inline void flow_ttl(struct flow_dir *d, struct packet *p)
 	}
 }
 
-static __always_inline void flow_packet(struct __sk_buff *skb, struct packet *p)
+static __always_inline void flow_packet(struct __sk_buff *skb, struct packet *p, __u64 *c)
 {
 	struct flow_value *f = bpf_map_lookup_elem(&flows, &p->key);
 	struct tuning *t = tuning();
@@ -144,10 +143,12 @@ static __always_inline void flow_packet(struct __sk_buff *skb, struct packet *p)
 	if (p->has_mac)
 		copy_mac(d->mac, p->mac);
 	p->new_data = p->payload_len != 0;
-	if (p->key.proto == PROTO_TCP && p->fragment != 2)
-		tcp_update(f, p);
-	d->packets += p->segments;
-	d->bytes += p->wire_len;
+	if (p->key.proto == PROTO_TCP && p->fragment != 2 && !p->no_l4)
+		tcp_update(f, p, c);
+	/* Two CPUs may carry one direction at once. The sum is not fetched: that instruction
+	 * is as old as eBPF, and every JIT has it. */
+	__sync_fetch_and_add(&d->packets, p->segments);
+	__sync_fetch_and_add(&d->bytes, p->wire_len);
 	if (p->fragment) {
 		bump16(&f->fragments);
 		p->marks |= 1u << MARK_FRAGMENT;
@@ -161,7 +162,8 @@ static __always_inline void flow_packet(struct __sk_buff *skb, struct packet *p)
 			d->max_payload = each > 0xffff ? 0xffff : each;
 		if (p->new_data)
 			response(f, p);
-		p->marks |= telltale(skb, p);
+		if (plausible(skb, p))
+			p->marks |= telltale(skb, p);
 	}
 	if (p->marks) {
 		if (p->marks & 1u << MARK_BAD_CHECKSUM)

@@ -161,12 +161,12 @@ func (d *InterfaceDir) add(o *InterfaceDir) {
 	d.Multicast += o.Multicast
 }
 
-// countersRoom is what the map has place for: STRATA_COUNTERS.
-const countersRoom = 64
+// cpuWords is the size of struct cpu: the totals come first.
+const cpuWords = 128
 
 // Counters gives the totals since Load.
 func (p *Probe) Counters() (Counters, error) {
-	perCPU := make([][countersRoom]uint64, p.cpus)
+	perCPU := make([][cpuWords]uint64, p.cpus)
 	if err := p.maps.Totals.Lookup(uint32(0), perCPU); err != nil {
 		return Counters{}, fmt.Errorf("read the totals: %w", err)
 	}
@@ -187,7 +187,7 @@ func (p *Probe) MapMemory() (int64, error) {
 	var sum int64
 	for _, one := range []*ebpf.Map{
 		m.Admissions, m.Blank, m.Endpoints, m.Flows, m.HalfOpen, m.MorePorts,
-		m.Neighbours, m.Packets, m.Payloads, m.Ports, m.Scratch, m.Totals, m.Tunings,
+		m.Neighbours, m.Payloads, m.Ports, m.Scratch, m.Totals, m.Tunings,
 	} {
 		n, err := memlock(one.FD())
 		if err != nil {

@@ -87,9 +87,7 @@ static __noinline int quoted(struct __sk_buff *skb, struct packet *p, struct flo
 		if (h[0] == 8 || h[0] == 128)
 			ports[0] = ports[1] = h[4] | h[5] << 8;
 	}
-	k->lo_port = swap16(ports[0]);
-	k->hi_port = swap16(ports[1]);
-	order(k);
+	order(k, swap16(ports[0]), swap16(ports[1]));
 	return 0;
 }
 
@@ -97,7 +95,7 @@ static __noinline int quoted(struct __sk_buff *skb, struct packet *p, struct flo
  * one-sided route may never show the flow that the error is about. */
 static __noinline void icmp_error(struct __sk_buff *skb, struct packet *p, struct flow_value *own)
 {
-	struct flow_key k = {};
+	struct flow_key k ALIGNED = {};
 	struct flow_value *f;
 	__u16 mtu_be ALIGNED = 0, mtu;
 	int class = icmp_class(p->icmp_type, p->icmp_code, p->ipv6);

@@ -97,7 +97,7 @@ struct arp_body { /* Ethernet and IPv4 */
 
 static __noinline void arp(struct __sk_buff *skb, struct packet *p)
 {
-	struct neighbour_key k = { .ifindex = p->key.ifindex, .vlan = p->key.vlan };
+	struct neighbour_key k ALIGNED = { .ifindex = p->key.ifindex, .vlan = p->key.vlan };
 	struct arp_body a ALIGNED;
 	__u32 sender, target;
 	int request;

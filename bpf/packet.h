@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* A packet as parsed, and the bounds-checked reads it is parsed with. */
+/* Bounds-checked reads of a packet, and small helpers. */
 #ifndef STRATA_PACKET_H
 #define STRATA_PACKET_H
 
@@ -20,38 +20,6 @@
 #define PROTO_TCP 6
 #define PROTO_UDP 17
 #define PROTO_ICMP6 58
-
-struct packet {
-	__u64 now;
-	struct flow_key key;
-	__u32 len;      /* bytes that can be read: all of it live, the captured ones in a replay */
-	__u32 wire_len; /* true frame length of the whole (GRO) packet */
-	__u32 segments;
-	__u32 gso_size; /* payload of a full segment of a GRO run */
-	__u32 off; /* of the layer that is being parsed */
-	__u32 l4_len; /* true length of what off points at, from the IP header */
-	__u32 payload_len;
-	__u32 seq;
-	__u32 ack;
-	__u32 marks; /* MARK_* bits that this packet brings */
-	__u16 window;
-	__u8 tcp_flags;
-	__u8 ttl;
-	__u8 dir;    /* 0: sent by lo */
-	__u8 egress; /* left through the port */
-	__u8 fragment; /* 1: a fragment, 2: not the first one */
-	__u8 ipv6;
-	__u8 new_data; /* payload that was not seen before */
-	__u8 icmp_type;
-	__u8 icmp_code;
-	__u8 has_mac;
-	__u8 mac[6]; /* of the sender; 2-aligned */
-};
-
-/* The packet being parsed lives here and not on the stack: of what comes from a map the
- * verifier keeps no values, so it does not walk every combination of marks and lengths
- * apart. Nothing else runs on the CPU in between: both hooks have bottom halves off. */
-MAP(packets, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct packet), 1);
 
 #define ALIGNED __attribute__((aligned(8)))
 
@@ -102,42 +70,33 @@ static __always_inline void bump16(__u16 *n)
 		(*n)++;
 }
 
+/* Keys are written in the words that they are read in: a load that spans two younger
+ * stores stalls. to is 8-aligned. */
 static __always_inline void mapped(__u8 to[16], __u32 addr_be)
 {
-	__u32 *w = (__u32 *)to;
+	__u64 *w = (__u64 *)to;
+
 	w[0] = 0;
-	w[1] = 0;
-	w[2] = 0xffff0000; /* bytes 00 00 ff ff */
-	w[3] = addr_be;
+	w[1] = 0xffff0000 | (__u64)addr_be << 32; /* bytes 00 00 ff ff, address */
 }
 
-/* 1 where a is after b in the fixed order of a key's ends. */
-static __always_inline int after(const __u8 *a, const __u8 *b, __u16 ap, __u16 bp)
-{
-	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
-
-	if (x[0] != y[0])
-		return x[0] > y[0];
-	if (x[1] != y[1])
-		return x[1] > y[1];
-	return ap > bp;
-}
-
-/* Orders a key whose lo is the source; gives 1 where the source is now hi. */
-static __always_inline int order(struct flow_key *k)
+/* Sets the ports of a key whose lo is the source, and orders it; gives 1 where the source
+ * is now hi. */
+static __always_inline int order(struct flow_key *k, __u16 sport, __u16 dport)
 {
 	__u64 *lo = (__u64 *)k->lo, *hi = (__u64 *)k->hi;
 	__u64 a0 = lo[0], a1 = lo[1], b0 = hi[0], b1 = hi[1];
-	__u16 ap = k->lo_port, bp = k->hi_port;
+	__u32 *ports = (__u32 *)&k->lo_port;
 
-	if (!after(k->lo, k->hi, ap, bp))
+	if (a0 != b0 ? a0 < b0 : a1 != b1 ? a1 < b1 : sport <= dport) {
+		*ports = sport | (__u32)dport << 16;
 		return 0;
+	}
 	lo[0] = b0;
 	lo[1] = b1;
 	hi[0] = a0;
 	hi[1] = a1;
-	k->lo_port = bp;
-	k->hi_port = ap;
+	*ports = dport | (__u32)sport << 16;
 	return 1;
 }
 

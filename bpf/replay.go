@@ -36,7 +36,7 @@ type input struct {
 // true length. Of frames longer than the kernel takes the head is passed, the true
 // length still counts.
 func (p *Probe) Packet(ts int64, frame []byte, origLen int) error {
-	if !p.replay {
+	if !p.cfg.Replay {
 		return errors.New("replay a packet: the programs are loaded for live traffic")
 	}
 	in := &p.input

@@ -23,7 +23,6 @@ const (
 	strataMapHalfOpen         = "half_open"
 	strataMapMorePorts        = "more_ports"
 	strataMapNeighbours       = "neighbours"
-	strataMapPackets          = "packets"
 	strataMapPayloads         = "payloads"
 	strataMapPorts            = "ports"
 	strataMapScratch          = "scratch"
@@ -96,7 +95,6 @@ type strataMapSpecs struct {
 	HalfOpen   *ebpf.MapSpec `ebpf:"half_open"`
 	MorePorts  *ebpf.MapSpec `ebpf:"more_ports"`
 	Neighbours *ebpf.MapSpec `ebpf:"neighbours"`
-	Packets    *ebpf.MapSpec `ebpf:"packets"`
 	Payloads   *ebpf.MapSpec `ebpf:"payloads"`
 	Ports      *ebpf.MapSpec `ebpf:"ports"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
@@ -139,7 +137,6 @@ type strataMaps struct {
 	HalfOpen   *ebpf.Map `ebpf:"half_open"`
 	MorePorts  *ebpf.Map `ebpf:"more_ports"`
 	Neighbours *ebpf.Map `ebpf:"neighbours"`
-	Packets    *ebpf.Map `ebpf:"packets"`
 	Payloads   *ebpf.Map `ebpf:"payloads"`
 	Ports      *ebpf.Map `ebpf:"ports"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
@@ -156,7 +153,6 @@ func (m *strataMaps) Close() error {
 		m.HalfOpen,
 		m.MorePorts,
 		m.Neighbours,
-		m.Packets,
 		m.Payloads,
 		m.Ports,
 		m.Scratch,

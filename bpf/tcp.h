@@ -27,9 +27,10 @@ static __noinline void tcp_syn(struct flow_value *f, struct packet *p)
 {
 	__u32 flags = f->flags;
 
-	if (flags & FLOW_SYN_SEEN && f->syn_seq == p->seq && !(flags & FLOW_CLOSED)) {
+	if (flags & FLOW_SYN_SEEN && f->syn_seq == p->seq) {
 		if (!(flags & FLOW_SYNACK_SEEN))
 			p->marks |= 1u << MARK_SYN_RETRY;
+		flags &= ~(FLOW_CLOSED | FLOW_REFUSED); /* some stacks try again after a refusal */
 	} else if ((f->dir[0].state | f->dir[1].state) & DIR_SEQ) {
 		flags &= ~(FLOW_ESTABLISHED | FLOW_CLOSED | FLOW_REFUSED | FLOW_RESET_MIDWAY |
 			   FLOW_SYNACK_SEEN);
@@ -75,6 +76,7 @@ static __noinline void tcp_again(struct flow_value *f, struct packet *p)
 {
 	struct flow_dir *d = &f->dir[p->dir & 1], *r = &f->dir[(p->dir & 1) ^ 1];
 	__u32 tick = TICK(p->now), len = p->payload_len, reorder = REORDER_TICKS;
+	__u32 next = p->seq + len + !!(p->tcp_flags & (TCP_SYN | TCP_FIN));
 	__u64 *c = counters();
 	int fast, spurious;
 
@@ -86,7 +88,7 @@ static __noinline void tcp_again(struct flow_value *f, struct packet *p)
 		reorder = (f->syn_us + f->ack_us); /* us for ticks: 2 % short */
 	fast = r->dup_run >= 2 && r->last_ack == p->seq && tick - r->ack_tick < FAST_TICKS;
 	spurious = len && r->state & DIR_ACK && SEQ_LE(p->seq + len, r->last_ack);
-	if (!fast && !spurious && tick - d->next_tick < reorder && p->seq + len != d->next_seq) {
+	if (!fast && !spurious && tick - d->next_tick < reorder && next != d->next_seq) {
 		d->out_of_order++;
 		count(c, C_TCP_OUT_OF_ORDER, 1);
 		return;
@@ -177,7 +179,7 @@ static __noinline void tcp_zero_window(struct flow_dir *d, struct packet *p)
 		d->zero_since_ns = p->now;
 }
 
-static __always_inline void tcp_update(struct flow_value *f, struct packet *p)
+static __always_inline void tcp_update(struct flow_value *f, struct packet *p, __u64 *c)
 {
 	struct flow_dir *d = &f->dir[p->dir & 1], *r = &f->dir[(p->dir & 1) ^ 1];
 	__u32 tick = TICK(p->now), len = p->payload_len, control = p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
@@ -201,10 +203,10 @@ static __always_inline void tcp_update(struct flow_value *f, struct packet *p)
 			state |= DIR_KEEPALIVE;
 			p->new_data = 0;
 			bump16(&d->keepalives);
-			count(counters(), C_TCP_KEEPALIVES, 1);
+			count(c, C_TCP_KEEPALIVES, 1);
 		} else if (SEQ_LT(d->next_seq, p->seq) && !(p->tcp_flags & TCP_RST)) {
 			d->gaps++;
-			count(counters(), C_TCP_GAPS, 1);
+			count(c, C_TCP_GAPS, 1);
 		} else if (SEQ_LT(p->seq, d->next_seq) && (len || p->tcp_flags & (TCP_SYN | TCP_FIN))) {
 			tcp_again(f, p);
 		} else if (!len && !control && p->seq == d->next_seq && p->window && state & DIR_ACK &&
@@ -212,7 +214,7 @@ static __always_inline void tcp_update(struct flow_value *f, struct packet *p)
 			   !(r->state & (DIR_KEEPALIVE | DIR_PROBE))) {
 			d->dup_acks++;
 			bump16(&d->dup_run);
-			count(counters(), C_TCP_DUP_ACKS, 1);
+			count(c, C_TCP_DUP_ACKS, 1);
 		}
 	}
 	if (p->tcp_flags & TCP_ACK) {

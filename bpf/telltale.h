@@ -39,7 +39,7 @@ static __noinline __u32 telltale(struct __sk_buff *skb, struct packet *p)
 {
 	__u8 b[12] ALIGNED = {};
 	__u32 word, len = p->payload_len;
-	__u16 sport = p->dir & 1 ? p->key.hi_port : p->key.lo_port;
+	__u16 sport = p->sport;
 
 	if (len >= 12) {
 		if (load(skb, p, p->off, b, 12))
@@ -83,6 +83,19 @@ static __noinline __u32 telltale(struct __sk_buff *skb, struct packet *p)
 		return dns(b);
 	}
 	return modbus(b, len);
+}
+
+/* Whether telltale is worth a call: the first byte, a DNS port, or Modbus' length. */
+static __always_inline int plausible(struct __sk_buff *skb, const struct packet *p)
+{
+	__u16 sport = p->sport;
+	__u8 b[4] ALIGNED;
+
+	if (sport == 53 || sport == 5353 || sport == 5355 || p->payload_len == 9)
+		return 1;
+	if (load(skb, p, p->off, b, 4))
+		return 0;
+	return b[0] == 'H' || b[0] == 'S' || b[0] == 0x15 || b[0] == 0x20 || b[0] == 0;
 }
 
 #endif

@@ -103,20 +103,18 @@ const (
 	FlowFirstEgress                         // the first packet left through this port
 	FlowHalfOpen                            // SYN only: lives in the half-open table
 	FlowEstablished
-	FlowClosed       // FIN of both ends, or RST
-	FlowRefused      // SYN answered by RST
-	FlowResetMidway  // RST after data or handshake
-	FlowSYNSeen      // the flow was seen from its beginning
-	FlowSYNACKSeen   //
-	FlowAdmitted     // payload is delivered while the budget lasts
-	FlowByScore      // why it was admitted
-	FlowByEndpoint   //
-	FlowByUser       //
-	FlowBySample     //
-	FlowReused       // another connection has begun on the same ports
-	FlowIPv6         //
-	flowFlagsEnd     //
-	flowFlagsDefined = flowFlagsEnd - 1
+	FlowClosed      // FIN of both ends, or RST
+	FlowRefused     // SYN answered by RST
+	FlowResetMidway // RST after data or handshake
+	FlowSYNSeen     // the flow was seen from its beginning
+	FlowSYNACKSeen  //
+	FlowAdmitted    // payload is delivered while the budget lasts
+	FlowByScore     // why it was admitted
+	FlowByEndpoint  //
+	FlowByUser      //
+	FlowBySample    //
+	FlowReused      // another connection has begun on the same ports
+	FlowIPv6        //
 )
 
 // Mark is a bit set of suspicious facts; bit n has weight Tuning.Weights[n].

@@ -80,7 +80,7 @@ func (q *Queue) commit() error {
 			// system is full. Make room first, in a transaction of its own: the pages
 			// it frees can be used by the next one only.
 			room := q.replan(p)
-			room.batch, room.replaced, room.evict = nil, nil, ackBatch
+			room.batch, room.replaced, room.evict = nil, nil, ackBatch<<(try-1)
 			if err = q.apply(room); err == nil {
 				p = q.replan(p)
 				err = q.apply(p)
@@ -95,8 +95,11 @@ func (q *Queue) commit() error {
 	return nil
 }
 
+// errNoPages says that a put would take pages that are spared for removals.
+var errNoPages = errors.New("the file is at its cap")
+
 func full(err error) bool {
-	return errors.Is(err, berrors.ErrMaxSizeReached) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	return errors.Is(err, errNoPages) || errors.Is(err, berrors.ErrMaxSizeReached) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // plan takes what waits; nil where there is nothing to write. Entries stay in waiting
@@ -218,15 +221,18 @@ func (q *Queue) forget(batch []*entry) {
 	q.waiting, q.since = rest, time.Now()
 }
 
-// failed gives err to those who wait for this batch.
+// failed gives err to those who wait for this batch. While no Run is there to try again
+// the records of Add are lost with it.
 func (q *Queue) failed(p *plan, err error) error {
 	err = fmt.Errorf("commit to buffer %s: %w", q.path, err)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var gone []*entry
 	for _, e := range p.batch {
-		if e.done != nil {
-			e.done <- err
+		if e.done != nil || !q.running {
+			if e.done != nil {
+				e.done <- err
+			}
 			q.st.lost[LostWrite]++
 			gone = append(gone, e)
 		}

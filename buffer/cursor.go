@@ -69,9 +69,15 @@ func (c *Cursor) Next(ctx context.Context, limit int) ([]Item, error) {
 		q.mu.Unlock()
 
 		if news && room > 0 {
+			db := q.handle()
 			items, err := c.read(from, next, room)
+			if errors.Is(err, errDamaged) {
+				if err = q.heal(db, err); err == nil {
+					continue
+				}
+			}
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("next record for %s: %w", c.name, err)
 			}
 			if len(items) > 0 {
 				return items, nil
@@ -120,7 +126,7 @@ func (c *Cursor) read(from, next [lanes]uint64, limit int) ([]Item, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("next record for %s: %w", c.name, err)
+		return nil, err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

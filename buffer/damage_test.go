@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -237,11 +238,18 @@ func flipFor(dir string, good []byte, seed uint64, limit int, until time.Time) (
 		if err := q.Put(context.Background(), Record{Payload: []byte("probe"), Priority: Normal}); err != nil {
 			return files, damaged, lost, whole, fmt.Errorf("file %d of seed %d: put: %w", files, seed, err)
 		}
-		probe := false
+		probe, again := false, false
 		for !probe {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			items, err := c.Next(ctx, 64)
 			cancel()
+			if errors.Is(err, context.DeadlineExceeded) && q.Stats().Lost[LostDamage] > 0 && !again {
+				// The damage showed at reading: the probe went with the file.
+				again = true
+				if err = q.Put(context.Background(), Record{Payload: []byte("probe"), Priority: Normal}); err == nil {
+					continue
+				}
+			}
 			if err != nil {
 				return files, damaged, lost, whole, fmt.Errorf("file %d of seed %d: next: %w", files, seed, err)
 			}

@@ -77,6 +77,7 @@ type Queue struct {
 	limit, normalLimit int64 // of accounted bytes
 
 	commitMu sync.Mutex   // one writer at a time; before dbMu and mu
+	replaced time.Time    // when the file was last put aside while running; under commitMu
 	dbMu     sync.RWMutex // held for writing only while the file is replaced
 	db       *bbolt.DB
 
@@ -381,15 +382,21 @@ func (q *Queue) due() time.Duration {
 	return wait
 }
 
-// flush commits everything that waits.
+// flush commits everything that waits and gives the first error. It is for when no Run is
+// active: a batch that fails then leaves the waiting room too, so that this ends.
 func (q *Queue) flush() error {
+	var first error
 	for {
 		err := q.commit()
+		if first == nil {
+			first = err
+		}
 		q.mu.Lock()
 		rest := len(q.waiting)
+		stop := rest == 0 || (err != nil && q.running)
 		q.mu.Unlock()
-		if err != nil || rest == 0 {
-			return err
+		if stop {
+			return first
 		}
 	}
 }

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/strata-edge/strata/internal/testreq"
 )
 
 func TestMain(m *testing.M) {
@@ -288,10 +292,73 @@ func TestCapReserveAndEviction(t *testing.T) {
 	}
 }
 
+// TestFileCap takes the accounting's limit away: the cap of the file itself must hold, and
+// the queue go on at it.
+func TestFileCap(t *testing.T) {
+	for _, limit := range []int64{1 << 20, 8 << 20} {
+		q := open(t, filepath.Join(t.TempDir(), FileName), Options{MaxBytes: limit, Sinks: []string{"a"}})
+		q.limit, q.normalLimit = 1<<40, limit/2
+		rs := make([]Record, 64)
+		for round := range int(limit >> 14) {
+			for i := range rs {
+				rs[i] = rec(strings.Repeat("x", 400))
+				rs[i].Priority = Priority(1 - round/int(limit>>16)%2)
+			}
+			put(t, q, rs...)
+		}
+		s := q.Stats()
+		if s.FileBytes > limit || s.FileBytes < limit*3/4 || s.Lost[LostEvicted] == 0 || s.Lost[LostEvictedUrgent] == 0 || s.Lost[LostWrite] != 0 {
+			t.Errorf("%+v", s)
+		}
+		t.Logf("%d records of 400 B held in a file of %d bytes, lost %v", s.Normal+s.Urgent, s.FileBytes, s.Lost)
+	}
+}
+
+// TestFullFileSystem fills the file system under the queue.
+func TestFullFileSystem(t *testing.T) {
+	testreq.Root(t, "root")
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		testreq.Missing(t, "root", "cannot mount a tmpfs: "+err.Error())
+	}
+	t.Cleanup(func() { unix.Unmount(dir, 0) })
+	q := open(t, filepath.Join(dir, FileName), Options{Sinks: []string{"a"}})
+	t.Cleanup(func() { q.Close() }) // before the unmount
+	rs := make([]Record, 64)
+	for i := range rs {
+		rs[i] = rec(strings.Repeat("x", 400))
+	}
+	refused := 0
+	for range 120 {
+		if err := q.Put(context.Background(), rs...); err != nil {
+			refused++
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Fatal(err)
+			}
+		}
+	}
+	s := q.Stats()
+	t.Logf("%d of 120 puts refused, lost %v, held %d", refused, s.Lost, s.Normal)
+	if s.Lost[LostEvicted]+s.Lost[LostWrite] == 0 || (refused > 0) != (s.Lost[LostWrite] > 0) {
+		t.Errorf("%+v", s)
+	}
+	c := sink(t, q, "a")
+	n := uint64(0)
+	for items := take(t, c, 64); len(items) > 0; items = take(t, c, 64) {
+		n += uint64(len(items))
+		if err := c.Ack(ids(items)...); err != nil && !errors.Is(err, unix.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	if n != s.Normal {
+		t.Errorf("took %d of %d", n, s.Normal)
+	}
+}
+
 func TestLossesOutliveTheProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), FileName)
 	q := open(t, path, Options{MaxBytes: minBytes})
-	for range 20 {
+	for range 60 {
 		rs := make([]Record, 64)
 		for i := range rs {
 			rs[i] = rec(strings.Repeat("x", 400))

@@ -34,8 +34,16 @@ const (
 	maxClocks     = 4
 	maxCounters   = 8
 
+	// Pages that puts leave free at the cap, so that a removal, which writes pages before
+	// it frees any, still fits: with none left the queue could never shrink again. A
+	// removal writes 6 to 8 (leaf, branches, root, freelist).
+	sparePages = 32
+
 	pageSize    = 4096 // pinned: pages of 16K or 64K kernels write 3.5 to 14 times more
 	lockTimeout = 2 * time.Second
+
+	// A medium that damages every file must not cost a mapping each time.
+	replaceEvery = 10 * time.Minute
 )
 
 var errLocked = errors.New("another process holds the file")
@@ -128,6 +136,8 @@ func (q *Queue) openFile() error {
 		if err != nil {
 			return err
 		}
+		// By default bbolt grows a file by 16 MiB, and refuses to where the cap is nearer.
+		db.AllocSize = int(min(max(q.opt.MaxBytes/256, 32<<10), 1<<20))
 		var st state
 		marks := map[string][lanes]uint64{}
 		offsets, counters := map[string]time.Duration{}, map[string]uint64{}
@@ -348,9 +358,31 @@ func quarantine(path string) (string, error) {
 	return to, nil
 }
 
+// handle gives the present file, so that heal can tell whether it was replaced.
+func (q *Queue) handle() *bbolt.DB {
+	q.dbMu.RLock()
+	defer q.dbMu.RUnlock()
+	return q.db
+}
+
+// heal replaces the file after a reader has found db damaged, unless another was first.
+func (q *Queue) heal(db *bbolt.DB, cause error) error {
+	q.commitMu.Lock()
+	defer q.commitMu.Unlock()
+	if q.handle() != db {
+		return nil
+	}
+	return q.replaceFile(cause)
+}
+
 // replaceFile puts the damaged file aside while the queue runs. The old handle is left
-// open: bbolt cannot be closed once a panic has left its locks taken.
+// open: bbolt cannot be closed once a panic has left its locks taken. So it is done now
+// and then only; in between the damage is an error. The caller holds commitMu.
 func (q *Queue) replaceFile(cause error) error {
+	if !q.replaced.IsZero() && time.Since(q.replaced) < replaceEvery {
+		return fmt.Errorf("again within %s: %w", replaceEvery, cause)
+	}
+	q.replaced = time.Now()
 	q.dbMu.Lock()
 	defer q.dbMu.Unlock()
 	to, err := quarantine(q.path)

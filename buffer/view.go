@@ -81,6 +81,8 @@ func (q *Queue) Serve(ctx context.Context, path string) error {
 		wg.Go(func() {
 			defer func() { <-slots }()
 			defer conn.Close()
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			defer stop()
 			if err := q.answer(ctx, conn); err != nil && ctx.Err() == nil {
 				q.log.Debug("buffer viewer ended", "error", err)
 			}

@@ -24,6 +24,9 @@ func write(t tx, p *plan, now Stamp, q *Queue) (result, error) {
 	for l := range laneBuckets {
 		t.Bucket(laneBuckets[l]).FillPercent = 1 // records are appended in order
 	}
+	if len(p.batch) > 0 && w.pagesLeft() < sparePages+w.pagesFor(p.batch) {
+		return result{}, errNoPages
+	}
 	steps := []func() error{w.removeDelivered, w.removeBad, func() error { return w.removeExpired(now) }, w.removeReplaced, w.evict}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -36,6 +39,22 @@ func write(t tx, p *plan, now Stamp, q *Queue) (result, error) {
 		}
 	}
 	return w.r, t.saveMeta(&w.r.st, p)
+}
+
+// pagesLeft says how many pages the file can still give: free ones and those up to its cap.
+func (w *writer) pagesLeft() int {
+	db := w.DB()
+	st := db.Stats()
+	return st.FreePageN + st.PendingPageN + (db.MaxSize-db.AllocSize-int(w.Size()))/pageSize
+}
+
+// pagesFor is an upper estimate of what a batch adds, beside what every commit rewrites.
+func (w *writer) pagesFor(batch []*entry) int {
+	n := int64(0)
+	for _, e := range batch {
+		n += accounted(recordHead + len(e.rec.Stamp.Boot) + len(e.rec.Key) + len(e.rec.Payload))
+	}
+	return int(2*n/pageSize) + 8
 }
 
 // oldest gives the oldest pair of a lane; ok is false for an empty one.

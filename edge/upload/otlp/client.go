@@ -74,7 +74,6 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 		otlpmetrichttp.WithEndpoint(u.Host),
 		otlpmetrichttp.WithURLPath(u.Path),
 		otlpmetrichttp.WithHeaders(headers),
-		otlpmetrichttp.WithTimeout(cfg.Timeout),
 		otlpmetrichttp.WithCompression(otlpmetrichttp.GzipCompression),
 		otlpmetrichttp.WithMaxResponseSize(maxResponse),
 		otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{Enabled: false}),
@@ -195,6 +194,9 @@ func (e *laterError) RetryAfter() time.Duration { return e.after }
 
 // export sends one request and judges the outcome by the server's answer.
 func (c *Client) export(ctx context.Context, metrics []metricdata.Metrics) error {
+	// The exporter's own time-out does not hold for a client that it is given.
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
 	var a answer
 	err := c.exp.Export(context.WithValue(ctx, answerKey{}, &a), &metricdata.ResourceMetrics{
 		Resource:     c.res,

@@ -63,13 +63,12 @@ func (im image) write(ctx context.Context, path string) error {
 	w := bufio.NewWriterSize(f, 1<<20)
 	a := &archive{w: w}
 	for _, d := range []string{
-		"dev", "proc", "sys", "run", "tmp", "state", "etc", "lib", "lib/modules", "bin",
+		"dev", "proc", "sys", "run", "tmp", "state", "lib", "lib/modules", "bin",
 		"usr", "usr/lib", "usr/lib/strata",
 	} {
 		a.folder(d)
 	}
 	a.device("dev/console", 5, 1)
-	a.file("etc/hostname", []byte("strata-guest\n"))
 	var order strings.Builder
 	for _, m := range modules {
 		a.file("lib/modules/"+m.name+".ko", m.data)

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -94,10 +95,36 @@ func (s *stage) version(ctx context.Context) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
+// selftest wants exit 0 and tells what is absent on this device.
 func (s *stage) selftest(ctx context.Context) (string, error) {
 	began := time.Now()
-	_, err := s.exec(ctx, strataPath, "selftest", "--json")
-	return fmt.Sprintf("exit 0 after %.1f s", time.Since(began).Seconds()), err
+	r, err := s.m.ask(ctx, wire.Request{Op: wire.OpExec, Args: []string{strataPath, "selftest", "--json"}, Millis: 60_000})
+	if err != nil {
+		return "", err
+	}
+	var parts, absent []string
+	for dec := json.NewDecoder(strings.NewReader(r.Out)); dec.More(); {
+		var part struct {
+			Name   string `json:"name"`
+			OK     bool   `json:"ok"`
+			Detail string `json:"detail"`
+		}
+		if err := dec.Decode(&part); err != nil {
+			return "", fmt.Errorf("not JSON: %w", err)
+		}
+		parts = append(parts, part.Name)
+		if !part.OK {
+			absent = append(absent, part.Name+": "+part.Detail)
+		}
+	}
+	detail := fmt.Sprintf("exit %d after %.1f s; %d parts", r.Code, time.Since(began).Seconds(), len(parts))
+	if len(absent) > 0 {
+		detail += "; absent: " + strings.Join(absent, "; ")
+	}
+	if r.Code != 0 || len(parts) == 0 {
+		return "", fmt.Errorf("%s %s", detail, lastLine(r.Err))
+	}
+	return detail, nil
 }
 
 func (s *stage) smart(serial, device string) func(context.Context) (string, error) {
@@ -173,7 +200,7 @@ func (s *stage) programs(ctx context.Context) (string, error) {
 		time.Sleep(500 * time.Millisecond)
 	}
 	out, err := s.m.ask(ctx, wire.Request{Op: wire.OpOutput, Name: service})
-	return "", errors.Join(err, fmt.Errorf("on eth0: %q; strata's last words: %s", last, lastLine(out.Err)))
+	return "", errors.Join(err, fmt.Errorf("on eth0: %q; strata says:\n%s", last, out.Err))
 }
 
 // aboutStrata says whether a finding is about Strata itself, not about the device.
@@ -312,12 +339,24 @@ func (s *stage) stop(ctx context.Context) (string, error) {
 	if r.Code != 0 {
 		return "", fmt.Errorf("exit %d: %s", r.Code, lastLine(r.Err))
 	}
+	// What it printed must have arrived: by id and state, an update may replace a waiting one.
+	arrived := map[string]bool{}
+	for _, f := range s.in.all(time.Time{}) {
+		arrived[f.ID+" "+string(f.State)] = true
+	}
 	var lines int
 	for line := range strings.Lines(r.Out) {
-		if !strings.HasPrefix(line, "{") {
-			return "", fmt.Errorf("standard output is not JSON lines: %s", line)
+		var f diag.Finding
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			return "", fmt.Errorf("standard output is not JSON lines: %w: %.100s", err, line)
+		}
+		if !arrived[f.ID+" "+string(f.State)] {
+			return "", fmt.Errorf("printed and never arrived at the broker: %.200s", line)
 		}
 		lines++
 	}
-	return fmt.Sprintf("after %.1f s, %d findings on its output", time.Since(began).Seconds(), lines), nil
+	if lines == 0 {
+		return "", errors.New("nothing on its output")
+	}
+	return fmt.Sprintf("after %.1f s; all %d messages on its output arrived", time.Since(began).Seconds(), lines), nil
 }

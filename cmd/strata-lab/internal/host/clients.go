@@ -27,6 +27,7 @@ type worker struct {
 	report func(Op)
 	once   func(context.Context) error
 	end    func()
+	cancel context.CancelFunc // set by the node that runs it
 }
 
 // work prepares a worker of the kind that the plan names.
@@ -83,6 +84,7 @@ func (k *worker) run(ctx context.Context) {
 		start := time.Now()
 		opCtx, cancel := context.WithTimeout(ctx, k.Timeout)
 		err := k.once(opCtx)
+		late := errors.Is(opCtx.Err(), context.DeadlineExceeded)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -90,6 +92,9 @@ func (k *worker) run(ctx context.Context) {
 		op := Op{Start: start, Took: time.Since(start), Work: k.Name, Kind: k.Kind, Service: k.Service, Class: classOf(err)}
 		if err != nil {
 			op.Detail = err.Error()
+		}
+		if late && op.Class == classOther {
+			op.Class = classTimeout // the connection was closed because the time was up
 		}
 		k.report(op)
 		pause.Reset(k.Every/2 + time.Duration(k.rnd.Int64N(int64(k.Every))))

@@ -100,7 +100,7 @@ func duplicateAddress(ctx context.Context, st *Stage, r *rand.Rand) (*Fault, err
 		if err := st.site.ip(ctx, roleIntruder, fmt.Sprintf("route add default via %s", p.GwLAN)); err != nil {
 			return nil, err
 		}
-		work := Work{Name: "in.get", Kind: workGet, Service: svcWeb, Addr: p.Service(svcWeb).Addr,
+		work := Work{Name: "in." + workGet, Kind: workGet, Service: svcWeb, Addr: p.Service(svcWeb).Addr,
 			Every: time.Second, Min: 100, Max: 2000, Timeout: 2 * time.Second, Seed: r.Uint64()}
 		if err := st.order(roleIntruder, order{Do: doWork, Work: &work}); err != nil {
 			return nil, err
@@ -138,6 +138,7 @@ func duplicateAddress(ctx context.Context, st *Stage, r *rand.Rand) (*Fault, err
 			close(quit)
 			<-over
 			return errors.Join(
+				st.order(roleIntruder, order{Do: doEnd, Name: "in." + workGet}),
 				st.site.ip(ctx, roleIntruder, "addr flush dev "+portHost, "link set "+portHost+" down"),
 				st.order(victim.Name, order{Do: doAnnounce, Name: portHost, Addr: victim.Addr.String(), HW: victim.MAC}),
 				st.forget(ctx, gateway))
@@ -167,9 +168,9 @@ func (st *Stage) forget(ctx context.Context, needed bool) error {
 // stretch is a part of the path beyond the gateway: all of it, or the part to one server.
 type stretch struct {
 	iface    string
-	to, from bool // that direction egress of iface? see sides
+	to, from bool // whether packets to and from the servers leave the router through iface
 	services []Service
-	hosts    []string
+	scopes   []string // of the services, their hosts and, where all of it is meant, the router
 }
 
 // drawStretch picks where beyond the gateway a path fault sits.
@@ -177,12 +178,16 @@ func drawStretch(st *Stage, r *rand.Rand) stretch {
 	p := st.Plan
 	if len(p.Servers) > 1 && r.IntN(2) == 0 {
 		i := r.IntN(len(p.Servers))
-		return stretch{iface: p.Servers[i].Port, to: true, services: p.ServicesOf(i), hosts: []string{"host:" + p.Servers[i].Addr.String()}}
+		if list := p.ServicesOf(i); len(list) > 0 {
+			return stretch{iface: p.Servers[i].Port, to: true, services: list,
+				scopes: append(serviceScopes(list), "host:"+p.Servers[i].Addr.String())}
+		}
 	}
-	s := stretch{iface: portWAN, from: true, services: p.Services}
+	s := stretch{iface: portWAN, from: true, services: p.Services, scopes: serviceScopes(p.Services)}
 	for _, v := range p.Servers {
-		s.hosts = append(s.hosts, "host:"+v.Addr.String())
+		s.scopes = append(s.scopes, "host:"+v.Addr.String())
 	}
+	s.scopes = append(s.scopes, "host:"+p.RtWAN.String())
 	return s
 }
 
@@ -241,11 +246,12 @@ func mtuBlackHole(_ context.Context, st *Stage, r *rand.Rand) (*Fault, error) {
 	s := drawStretch(st, r)
 	limit := 600 + r.IntN(800)
 	to, from := true, r.IntN(2) == 0
-	if len(s.services) > 0 && !hasUploads(s.services) {
+	if !hasUploads(s.services) {
 		from = true
 	}
 	suffer := st.suffering(1, serviceNames(s.services), classTimeout, classClosed, classReset)
 	f := &Fault{
+		Scopes: s.scopes,
 		Detail: fmt.Sprintf("packets above %d bytes, %s, at %s", limit, directions(to, from), s.iface),
 		effect: func() (Effect, error) {
 			e, err := suffer()
@@ -259,7 +265,6 @@ func mtuBlackHole(_ context.Context, st *Stage, r *rand.Rand) (*Fault, error) {
 			return e, err
 		},
 	}
-	f.Scopes, f.Near = serviceScopes(s.services), s.hosts
 	clear, err := st.place(s, to, from, Drop{Above: limit})
 	f.clear = clear
 	return f, err
@@ -287,8 +292,7 @@ func pathLoss(_ context.Context, st *Stage, r *rand.Rand) (*Fault, error) {
 	}
 	f := &Fault{
 		Detail: fmt.Sprintf("%.1f %% %s, at %s", 100*chance, directions(to, from), s.iface),
-		Scopes: serviceScopes(s.services),
-		Near:   s.hosts,
+		Scopes: s.scopes,
 		effect: func() (Effect, error) {
 			d, err := st.lost(s, to, from)
 			share, spread := 0.0, 1.0

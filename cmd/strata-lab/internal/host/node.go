@@ -33,6 +33,7 @@ const (
 	doServe    = "serve"    // start Service
 	doMode     = "mode"     // put service or work Name into Mode
 	doWork     = "work"     // start Work
+	doEnd      = "end"      // end work Name
 	doTrust    = "trust"    // use PKI
 	doDrop     = "drop"     // set Drop
 	doDrops    = "drops"    // read the dropper of Drop's interface and side
@@ -122,7 +123,7 @@ func Node(ctx context.Context, in io.Reader, out io.Writer) int {
 			answer.Err = err.Error()
 		}
 		answer.ID = o.ID
-		n.write(note(answer))
+		n.write(answer)
 	}
 	cancel()
 	for _, s := range n.services {
@@ -161,8 +162,16 @@ func (n *node) obey(o order, answer *note) error {
 		if err != nil {
 			return err
 		}
+		ctx, cancel := context.WithCancel(n.ctx)
+		w.cancel = cancel
 		n.works[o.Work.Name] = w
-		n.wg.Go(func() { w.run(n.ctx) })
+		n.wg.Go(func() { w.run(ctx) })
+		return nil
+	case doEnd:
+		if w := n.works[o.Name]; w != nil {
+			w.cancel()
+			delete(n.works, o.Name)
+		}
 		return nil
 	case doMode:
 		if s := n.services[o.Name]; s != nil {

@@ -26,8 +26,7 @@ type Scenario struct {
 type Fault struct {
 	Scenario *Scenario
 	Detail   string    // which host, port, share …
-	Scopes   []string  // where the root is
-	Near     []string  // also right to name, yet not taken as a label
+	Scopes   []string  // where it is right to see the root: a fault of the path sits on all of it
 	Onset    time.Time // when the site was changed
 
 	clear  func(context.Context) error

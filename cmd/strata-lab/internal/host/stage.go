@@ -124,7 +124,9 @@ func (st *Stage) brokerAddr() netip.AddrPort { return netip.AddrPortFrom(st.Plan
 func (st *Stage) hear(role string, v note) {
 	switch {
 	case v.Op != nil:
-		st.Log.add(*v.Op)
+		if role != roleIntruder { // what an intruder goes through is not the site's concern
+			st.Log.add(*v.Op)
+		}
 	case v.Message != nil:
 		st.message(v.Topic, v.Message, v.At)
 	case v.Err != "":

@@ -3,8 +3,11 @@ package host
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,7 +51,7 @@ func (w testWriter) Write(b []byte) (int, error) {
 }
 
 func TestHealthySiteWorks(t *testing.T) {
-	for seed := range uint64(6) {
+	for _, seed := range []uint64{0, 1} { // IPv4 behind NAT, IPv6
 		st := open(t, seed)
 		begin := time.Now()
 		time.Sleep(4 * time.Second)
@@ -68,66 +71,125 @@ func TestHealthySiteWorks(t *testing.T) {
 	}
 }
 
-// TestFaultsDoWhatTheySay injects every fault of the catalogue into a site and waits for
-// its effect on the clients, then for the clients to recover.
+// TestFaultsDoWhatTheySay injects faults into a site and waits for their effect on the
+// clients, then for the clients to recover. STRATA_LAB_FAULTS names others ("all" for the
+// whole catalogue), STRATA_LAB_SEED another site.
 func TestFaultsDoWhatTheySay(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes minutes")
+	names := "port-refused,http-5xx,path-loss"
+	if v := os.Getenv("STRATA_LAB_FAULTS"); v != "" {
+		names = v
 	}
 	list := Scenarios()
-	if only := os.Getenv("STRATA_LAB_FAULTS"); only != "" {
+	if names != "all" {
 		var err error
-		if list, err = FindScenarios(only); err != nil {
+		if list, err = FindScenarios(names); err != nil {
 			t.Fatal(err)
 		}
 	}
 	seed := uint64(2)
-	if s := os.Getenv("STRATA_LAB_SEED"); s != "" {
-		v, err := strconv.ParseUint(s, 10, 64)
+	if v := os.Getenv("STRATA_LAB_SEED"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		seed = v
+		seed = n
 	}
-	st := open(t, seed)
-	time.Sleep(time.Second)
+	s := &session{stage: open(t, seed), board: new(Board), dir: t.TempDir()}
+	truth, err := os.Create(filepath.Join(s.dir, "truth.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.truth = truth
+	defer truth.Close()
 	r := rand.New(rand.NewPCG(seed, 7))
-	for _, s := range list {
-		if !s.Fits(st.Plan) {
+	for _, sc := range list {
+		if !sc.Fits(s.stage.Plan) {
 			continue
 		}
-		f, err := s.Inject(t.Context(), st, r)
+		e, err := s.run(t.Context(), sc, r, pace{limit: 20 * time.Second, hold: time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var e Effect
-		for time.Since(f.Onset) < 15*time.Second {
-			if e, err = f.Effect(); err != nil || e.Shown {
-				break
+		f := e.fault
+		if e.shown.IsZero() || e.effect.First.Before(f.Onset) {
+			t.Errorf("%s (%s): no effect: %s", sc.Name, f.Detail, e.effect.What)
+			continue
+		}
+		t.Logf("%-18s %s: shown after %s, first sign after %s, clients well after %s: %s", sc.Name, f.Detail,
+			e.shown.Sub(f.Onset).Round(10*time.Millisecond), e.effect.First.Sub(f.Onset).Round(10*time.Millisecond),
+			e.recovered.Sub(e.cleared).Round(10*time.Millisecond), e.effect.What)
+	}
+}
+
+// TestNothingIsLeft compares what the kernel has before and after a stage, and after a
+// stage whose owner was killed has been swept.
+func TestNothingIsLeft(t *testing.T) {
+	testreq.Root(t, "netns")
+	testreq.Tool(t, "netns", "ip")
+	mine := func(s *site) int {
+		list, err := os.ReadDir(netnsDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, e := range list {
+			if strings.HasPrefix(e.Name(), s.id+"-") {
+				n++
 			}
-			time.Sleep(100 * time.Millisecond)
 		}
-		took := time.Since(f.Onset)
-		if err != nil || !e.Shown {
-			t.Errorf("%s (%s): no effect in %s: %s %v", s.Name, f.Detail, took, e.What, err)
+		return n
+	}
+	ports := func() string {
+		list, err := net.Interfaces()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := f.Clear(t.Context()); err != nil {
-			t.Fatalf("clear %s: %v", s.Name, err)
+		var names []string
+		for _, i := range list {
+			names = append(names, i.Name)
 		}
-		t.Logf("%-18s %s: shown after %s, first sign after %s: %s", s.Name, f.Detail,
-			took.Round(10*time.Millisecond), e.First.Sub(f.Onset).Round(10*time.Millisecond), e.What)
-		cleared := time.Now()
-		for time.Since(cleared) < 20*time.Second {
-			time.Sleep(2500 * time.Millisecond)
-			late := time.Now().Add(-2 * time.Second)
-			bad := st.Log.Ended(cleared, func(o Op) bool { return o.Class != classOK && o.Start.After(late) })
-			if len(bad) == 0 {
-				break
-			}
+		return strings.Join(names, " ")
+	}
+	before := ports()
+	st, err := Open(t.Context(), NewPlan(3), testWriter{t}, func(string, []byte, time.Time) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mine(st.site) < 6 {
+		t.Errorf("%d namespaces while the stage is up", mine(st.site))
+	}
+	if _, err := Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if mine(st.site) < 6 {
+		t.Error("a living stage was swept")
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := mine(st.site); n > 0 {
+		t.Errorf("%d namespaces left", n)
+	}
+
+	killed, err := Open(t.Context(), NewPlan(3), testWriter{t}, func(string, []byte, time.Time) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.site.lock.Close() // what the kernel does to the lock of a killed run
+	if _, err := Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := mine(killed.site); n > 0 {
+		t.Errorf("%d namespaces of a killed run left", n)
+	}
+	for role, n := range killed.nodes {
+		select {
+		case <-n.done:
+		case <-time.After(5 * time.Second):
+			t.Errorf("node %s of a killed run still lives", role)
 		}
-		late := st.Log.Ended(cleared, func(o Op) bool { return o.Class != classOK && o.Start.After(cleared.Add(12*time.Second)) })
-		for _, o := range late {
-			t.Errorf("%s: not over: %s %s %s", s.Name, o.Work, o.Class, o.Detail)
-		}
+	}
+	if after := ports(); after != before {
+		t.Errorf("interfaces before: %s; after: %s", before, after)
 	}
 }

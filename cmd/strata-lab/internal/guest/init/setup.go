@@ -54,6 +54,7 @@ func (m *machine) setUp() {
 		_ = os.MkdirAll(mount.at, 0o755)
 		m.try("mount "+mount.at, unix.Mount(mount.kind, mount.at, mount.kind, 0, mount.options))
 	}
+	m.try("host name", unix.Sethostname([]byte("strata-guest")))
 	m.try("load modules", m.loadModules("/lib/modules/order"))
 	m.try("lo", up("lo", ""))
 	m.try("eth0", up("eth0", "10.0.2.15/24"))
