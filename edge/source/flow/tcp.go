@@ -53,7 +53,9 @@ func (e *Engine) countTCP(p *endpoint, s, twin *slot, f *Flow) {
 	if f.Refused && (!s.refused || again) {
 		p.counts[cRefused]++
 	}
-	if f.ResetMidway && (!s.resetMidway || again) {
+	// A client that resets instead of closing is everyday life (unread session tickets, a
+	// page left early). A reset from the server's side while it owes an answer is not.
+	if f.ResetMidway && (!s.resetMidway || again) && ba.RST != was[BA].RST && f.Outstanding != 0 {
 		p.counts[cResetMidway]++
 	}
 	if f.RTT > 0 && (ab.Payload != was[AB].Payload || f.Established && !s.established) {
