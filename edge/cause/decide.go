@@ -17,6 +17,9 @@ type candidate struct {
 	rule  float64
 	model float64 // NaN: no model took part
 	p     float64
+	// depends is what the candidate depends on: its node's path and, where the evidence
+	// is that of several services, what all of those depend on.
+	depends []int
 }
 
 // Thresholds of a probability: below keep a candidate is not even an alternative, from
@@ -74,7 +77,7 @@ func clip(v, lo, hi float64) float64 { return max(lo, min(hi, v)) }
 
 // roots keeps the candidates that no other accounts for, by the probability that by
 // gives; the first is the most probable.
-func roots(g *graph.Graph, cands []candidate, by func(*candidate) float64) []int {
+func roots(cands []candidate, by func(*candidate) float64) []int {
 	var strong []int
 	for k := range cands {
 		if by(&cands[k]) >= openAt {
@@ -85,7 +88,7 @@ func roots(g *graph.Graph, cands []candidate, by func(*candidate) float64) []int
 	for _, b := range strong {
 		covered := false
 		for _, a := range strong {
-			if a != b && covers(g, &cands[a], &cands[b]) && !(covers(g, &cands[b], &cands[a]) && before(&cands[b], &cands[a], by)) {
+			if a != b && covers(&cands[a], &cands[b]) && !(covers(&cands[b], &cands[a]) && before(&cands[b], &cands[a], by)) {
 				covered = true
 				break
 			}
@@ -98,10 +101,36 @@ func roots(g *graph.Graph, cands []candidate, by func(*candidate) float64) []int
 	return out
 }
 
+// dependencies gives what the candidate's evidence depends on.
+func dependencies(g *graph.Graph, c *candidate) []int {
+	out := slices.Clone(g.Above(c.node))
+	if o := g.Node(c.node).Observation(c.ev.code); o != nil && o.Value > 0 {
+		return out
+	}
+	var common []int
+	first := true
+	for _, j := range g.Below(c.node) {
+		if g.Node(j).Value(c.ev.code) <= 0 {
+			continue
+		}
+		if first {
+			common, first = slices.Clone(g.Above(j)), false
+			continue
+		}
+		common = slices.DeleteFunc(common, func(k int) bool { return !g.DependsOn(j, k) })
+	}
+	for _, k := range common {
+		if k != c.node && !slices.Contains(out, k) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
 // covers says whether a accounts for b: b sits on the same node or one that depends on
 // a's, and b's evidence is something that a's cause brings about.
-func covers(g *graph.Graph, a, b *candidate) bool {
-	if a.node != b.node && !g.DependsOn(b.node, a.node) {
+func covers(a, b *candidate) bool {
+	if a.node != b.node && !slices.Contains(b.depends, a.node) {
 		return false
 	}
 	if a.cause == b.cause {

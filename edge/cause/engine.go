@@ -88,16 +88,16 @@ func (e *Engine) Decide(now diag.Time, episodes []diag.Episode, clock diag.Clock
 
 func (e *Engine) episode(now diag.Time, ep *diag.Episode, clock diag.Clock) {
 	g := graph.New(ep)
-	scopes := suspects(g)
-	scored := e.score(g, scopes)
+	nodes := suspects(g)
+	scored := e.score(g, nodes)
 	var cands []candidate
-	for r, i := range scopes {
+	for r, i := range nodes {
 		rules := e.weigh(g, i, r, scored, &cands)
 		e.record(g, i, r, ep, clock, scored, rules)
 	}
-	byBoth := roots(g, cands, func(c *candidate) float64 { return c.p })
-	byRule := roots(g, cands, func(c *candidate) float64 { return c.rule })
-	byModel := roots(g, cands, func(c *candidate) float64 {
+	byBoth := roots(cands, func(c *candidate) float64 { return c.p })
+	byRule := roots(cands, func(c *candidate) float64 { return c.rule })
+	byModel := roots(cands, func(c *candidate) float64 {
 		if math.IsNaN(c.model) {
 			return 0
 		}
@@ -108,14 +108,14 @@ func (e *Engine) episode(now diag.Time, ep *diag.Episode, clock diag.Clock) {
 		v := verdict{
 			candidate: *c,
 			scope:     g.Node(c.node).Scope,
-			path:      g.Node(c.node).Path,
+			path:      scopes(g, c.depends),
 			chain:     chain(g, c, clock, 6),
 			attrs:     attrs(g, c),
 			rules:     nearest(g, cands, byRule, c),
 			model:     nearest(g, cands, byModel, c),
 			others:    alternatives(g, cands, c),
-			first:     clock.Wall(onset(g, c)),
 		}
+		v.first, v.latest = span(g, c)
 		if !scored {
 			v.model = ""
 		}
@@ -127,18 +127,18 @@ func (e *Engine) episode(now diag.Time, ep *diag.Episode, clock diag.Clock) {
 }
 
 // score fills e.x and e.out for the scopes; false where no model took part.
-func (e *Engine) score(g *graph.Graph, scopes []int) bool {
+func (e *Engine) score(g *graph.Graph, nodes []int) bool {
 	width := len(e.cfg.Schema.Features)
-	if len(scopes) == 0 || (e.cfg.Scorer == nil && e.cfg.Rows == nil) {
+	if len(nodes) == 0 || (e.cfg.Scorer == nil && e.cfg.Rows == nil) {
 		return false
 	}
-	for r, i := range scopes {
+	for r, i := range nodes {
 		e.extract.row(g, i, e.x[r*width:(r+1)*width])
 	}
 	if e.cfg.Scorer == nil {
 		return false
 	}
-	if err := e.cfg.Scorer.Score(e.x[:len(scopes)*width], len(scopes), e.out[:len(scopes)*len(e.classes)]); err != nil {
+	if err := e.cfg.Scorer.Score(e.x[:len(nodes)*width], len(nodes), e.out[:len(nodes)*len(e.classes)]); err != nil {
 		e.failed++
 		return false
 	}
@@ -171,6 +171,7 @@ func (e *Engine) weigh(g *graph.Graph, i, r int, scored bool, cands *[]candidate
 				continue
 			}
 		}
+		cand.depends = dependencies(g, &cand)
 		*cands = append(*cands, cand)
 	}
 	return rules
@@ -207,20 +208,34 @@ func (e *Engine) record(g *graph.Graph, i, r int, ep *diag.Episode, clock diag.C
 	e.cfg.Rows(row)
 }
 
-// onset gives when the candidate's own evidence was first seen, on its node or below.
-func onset(g *graph.Graph, c *candidate) (t diag.Time) {
+// scopes gives the names of nodes.
+func scopes(g *graph.Graph, nodes []int) []diag.Scope {
+	out := make([]diag.Scope, len(nodes))
+	for k, i := range nodes {
+		out[k] = g.Node(i).Scope
+	}
+	return out
+}
+
+// span gives when the candidate's own evidence was first and last seen, on its node or,
+// where that has none, below.
+func span(g *graph.Graph, c *candidate) (first, latest diag.Time) {
+	any := false
 	take := func(i int) {
-		if o := g.Node(i).Observation(c.ev.code); o != nil && o.Value > 0 && (t == 0 || o.First < t) {
-			t = o.First
+		if o := g.Node(i).Observation(c.ev.code); o != nil && o.Value > 0 {
+			if !any || o.First < first {
+				first = o.First
+			}
+			latest, any = max(latest, o.Last), true
 		}
 	}
 	take(c.node)
-	if t == 0 {
+	if !any {
 		for _, j := range g.Below(c.node) {
 			take(j)
 		}
 	}
-	return t
+	return first, latest
 }
 
 // attrs gives the details that came with the candidate's evidence.

@@ -13,13 +13,14 @@ import (
 )
 
 // How a finding lives. Two looks in a row open it (one where its evidence is decisive), so
-// that the first packet of a fault does not name the wrong layer; for tail after its end a
-// root still accounts for what its windows leave behind; within reopen the same trouble
-// goes on as the same finding.
+// that the first packet of a fault does not name the wrong layer; what begins within wake of
+// a root's last evidence and shows within tail of it is still the root's doing; within
+// reopen the same trouble goes on as the same finding.
 const (
 	settleLooks = 2
 	settleTime  = 1500 * time.Millisecond
-	tail        = 15 * time.Second
+	wake        = 6 * time.Second
+	tail        = 25 * time.Second
 	reopen      = 60 * time.Second
 	lag         = 10 * time.Second
 	refresh     = 60 * time.Second
@@ -36,7 +37,8 @@ type verdict struct {
 	rules  string
 	model  string
 	others []diag.Alternative
-	first  time.Time
+	first  diag.Time // of the evidence
+	latest diag.Time
 }
 
 type lifeKey struct {
@@ -90,7 +92,8 @@ func (t lifeTable) unsure(now diag.Time, g *graph.Graph, cands []candidate, cloc
 	t.see(now, verdict{
 		candidate: c, scope: g.Node(c.node).Scope, path: g.Node(c.node).Path, chain: chain(g, &c, clock, 4),
 		others: []diag.Alternative{{Cause: best.cause.ID, Confidence: math.Round(best.p*100) / 100}},
-		first:  clock.Wall(onset(g, &c)),
+		first:  now,
+		latest: now,
 	})
 }
 
@@ -166,13 +169,13 @@ func (t lifeTable) accounted(l *life, now diag.Time) bool {
 		if o == l || !o.covers(l) {
 			continue
 		}
-		if o.state == diag.StateOpen || o.state == diag.StateUpdate {
-			if info, _ := l.ev.code.Info(); info.Kind == diag.KindState {
-				o.seen = now
-			}
+		open := o.state == diag.StateOpen || o.state == diag.StateUpdate
+		if info, _ := l.ev.code.Info(); open && info.Kind == diag.KindState {
+			o.seen = now
 			return true
 		}
-		if o.state == diag.StateResolved && o.over == "" && now.Sub(o.ended) <= tail {
+		ended := o.state == diag.StateResolved && o.over == ""
+		if (open || ended) && l.first <= o.latest.Add(wake) && now <= o.latest.Add(tail) {
 			return true
 		}
 	}
@@ -207,7 +210,7 @@ func (l *life) open(now diag.Time, clock diag.Clock, cfg Config, emit func(diag.
 	l.state, l.sent, l.sentConf = diag.StateOpen, now, l.p
 	f := l.finding(now, clock)
 	f.Device = cfg.Device
-	f.First = l.first
+	f.First = clock.Wall(l.first)
 	f.Code = l.ev.code
 	f.Severity = l.severity()
 	f.Chain, f.Alternatives = l.chain, l.others

@@ -50,6 +50,11 @@ func judge(g *graph.Graph, i int, c *diag.Cause) evidence {
 			return e
 		}
 	}
+	if c.Spread > 0 {
+		if first, latest := span(g, &candidate{node: i, ev: e}); latest.Sub(first).Seconds() < c.Spread {
+			return e
+		}
+	}
 	if c.Peers > 0 && sickBelow(g, i) < c.Peers {
 		return e
 	}

@@ -233,6 +233,7 @@ var causeTable = [...]Cause{
 		Any:       []CodeMin{{CodeL3PathLoss, 4}},
 		Over:      []CodeMin{{CodeL4TcpPayload, 0.005}},
 		Explains:  []Code{CodeL3PathLargeLost, CodeL3PathDelay, CodeL4TcpSynRetry, CodeL4TcpSynUnanswered, CodeL4TcpResetMidway, CodeL4TcpRetransmit, CodeL4TcpRetransmitLarge, CodeL4TcpStuck, CodeL4TcpOutOfOrder, CodeL4TcpDupAck, CodeL4TcpGap, CodeL4UdpUnanswered, CodeL5SessionKeepaliveLost, CodeL7ServerSlow, CodeL7ServerSilent, CodeL7DnsUnanswered},
+		Spread:    2,
 		Observe:   []string{"flow"},
 		Untrained: false,
 	},

@@ -100,6 +100,7 @@ type Cause struct {
 	All       []CodeMin // evidence: every one
 	None      []Code    // evidence: not on the same scope
 	Over      []CodeMin // Min is the share that the first Any code must reach of Code
+	Spread    float64   // seconds over which the evidence must have been seen
 	Peers     int       // how many dependent scopes must show a symptom
 	Explains  []Code    // codes of dependent scopes that this cause accounts for
 	Observe   []string  // sources that must be readable

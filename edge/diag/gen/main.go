@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -28,11 +29,12 @@ type code struct {
 }
 
 type evidence struct {
-	Any   yaml.Node `yaml:"any"`
-	All   yaml.Node `yaml:"all"`
-	None  []string  `yaml:"none"`
-	Over  yaml.Node `yaml:"over"`
-	Peers int       `yaml:"peers"`
+	Any    yaml.Node `yaml:"any"`
+	All    yaml.Node `yaml:"all"`
+	None   []string  `yaml:"none"`
+	Over   yaml.Node `yaml:"over"`
+	Spread string    `yaml:"spread"`
+	Peers  int       `yaml:"peers"`
 }
 
 type cause struct {
@@ -312,6 +314,13 @@ func causesSource(codes []code, causes []cause) ([]byte, error) {
 			if len(names) > 0 {
 				fmt.Fprintf(&b, "\t\t%s: []Code{%s},\n", e.name, strings.Join(names, ", "))
 			}
+		}
+		if c.Evidence.Spread != "" {
+			d, err := time.ParseDuration(c.Evidence.Spread)
+			if err != nil {
+				return nil, fmt.Errorf("%s: spread: %w", c.ID, err)
+			}
+			fmt.Fprintf(&b, "\t\tSpread: %g,\n", d.Seconds())
 		}
 		if c.Evidence.Peers > 0 {
 			fmt.Fprintf(&b, "\t\tPeers: %d,\n", c.Evidence.Peers)

@@ -53,12 +53,13 @@ const suspicious = 1<<cSYNUnanswered | 1<<cResetMidway | 1<<cStuck | 1<<cLargeLo
 // troubles are the counts that may have their reason at the client's end of the path.
 const troubles = 1<<cResetMidway | 1<<cRetransmits | 1<<cStuck | 1<<cLoss | 1<<cLargeLost | 1<<cSilent
 
-// troubled is the one client of a service that has trouble, where it is one: then the
-// service's symptoms depend on that client's end of the path, too.
+// troubled is the one client that has most of a service's trouble, where there is one: then
+// the service's symptoms depend on that client's end of the path, too.
 type troubled struct {
 	client [16]byte
 	port   uint32 // through which the client's packets come in; 0: this device
-	many   bool
+	votes  uint32 // of its trouble
+	total  uint32 // of everybody's
 	until  diag.Time
 	path   []diag.Scope // the service's path and the client's
 	of     *diag.Scope  // first element of the service's path that path was made from
@@ -67,14 +68,25 @@ type troubled struct {
 // troubleLife is how long a client is remembered: as long as a window sees its symptoms.
 const troubleLife = 10 * time.Second
 
-// note remembers the client of a flow that showed trouble.
-func (t *troubled) note(client [16]byte, port uint32, now diag.Time) {
-	if now >= t.until {
-		*t = troubled{client: client, port: port}
+// note counts n troubles of a client's flow.
+func (t *troubled) note(client [16]byte, port, n uint32, now diag.Time) {
+	switch {
+	case now >= t.until || t.client != client && n > t.votes:
+		total := t.total
+		if now >= t.until {
+			total = 0
+		}
+		*t = troubled{client: client, port: port, votes: n, total: total + n}
+	case t.client == client:
+		t.votes, t.total = t.votes+n, t.total+n
+	default:
+		t.total += n
 	}
-	t.many = t.many || t.client != client
 	t.until = now.Add(troubleLife)
 }
+
+// alone says whether the client has at least three quarters of the trouble.
+func (t *troubled) alone() bool { return 4*uint64(t.votes) >= 3*uint64(t.total) }
 
 // troubles adds up the counts that may have their reason at the client's end.
 func (p *endpoint) troubles() (n uint32) {
@@ -90,7 +102,7 @@ func (p *endpoint) troubles() (n uint32) {
 // client has trouble, the way to that one.
 func (e *Engine) dependsOn(p *endpoint) []diag.Scope {
 	t := &p.trouble
-	if t.many || t.port == 0 || e.now >= t.until || len(p.path) == 0 {
+	if !t.alone() || t.port == 0 || e.now >= t.until || len(p.path) == 0 {
 		return p.path
 	}
 	if t.path == nil || t.of != &p.path[0] {
@@ -181,8 +193,8 @@ type endpoint struct {
 	rttBase      baseline // milliseconds
 	responseBase baseline // milliseconds, of quick responses
 	trouble      troubled
-	quick        share    // of responses that came within slowMS
-	answers      bool     // it has answered datagrams before
+	quick        share // of responses that came within slowMS
+	answers      bool  // it has answered datagrams before
 	admitUntil   diag.Time
 	faultyUntil  diag.Time // a message said fault: keep looking
 }

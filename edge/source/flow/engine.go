@@ -243,12 +243,12 @@ func (e *Engine) count(i int32, f *Flow) {
 				e.countUDP(p, s, f)
 			}
 			e.countErrors(p, s, f, index)
-			if p.troubles() > before && f.Dir[BA].Packets > 0 {
+			if n := p.troubles() - before; n > 0 && f.Dir[BA].Packets > 0 {
 				var port uint32
 				if f.Ingress {
 					port = f.Key.If
 				}
-				p.trouble.note(f.Key.A, port, e.now)
+				p.trouble.note(f.Key.A, port, n, e.now)
 			}
 		default:
 			// An entry without an identifier is the errors' own way back; what they are

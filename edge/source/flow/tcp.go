@@ -100,13 +100,17 @@ func (e *Engine) sweepSYN(p *endpoint, s *slot, f *Flow) {
 // of all.
 func (e *Engine) countLoss(p *endpoint, s, twin *slot, f *Flow) {
 	var lost uint32
+	closed := false
 	for d := range f.Dir {
 		now, was := &f.Dir[d], &s.dir[d]
-		peer := &f.Dir[1-d]
+		peer, peerWas := &f.Dir[1-d], &s.dir[1-d]
 		n := now.Retransmits - min(now.Retransmits, was.Retransmits)
+		// A SYN sent again is counted as such: it says that nobody answers.
+		n -= min(n, retries(now.SYN)-min(retries(now.SYN), retries(was.SYN)))
 		switch {
-		case now.Stuck >= 2 && peer.ZeroSince != 0:
+		case peer.ZeroSince != 0 || peer.ZeroWindows != peerWas.ZeroWindows:
 			// Probes of a closed window are the receiver's doing.
+			closed = true
 		case now.Stuck >= 2:
 			fresh := now.Stuck
 			if was.Stuck >= 2 && was.Stuck <= now.Stuck {
@@ -125,21 +129,28 @@ func (e *Engine) countLoss(p *endpoint, s, twin *slot, f *Flow) {
 		}
 		e.lossSide(p, now, was, twin, d)
 	}
-	if !f.Established {
+	switch {
+	case closed:
+		// What was sent again just before the window closed did not find room.
+		s.pendingLoss = 0
+		return
+	case !f.Established || f.Dir[AB].Stuck >= 2 || f.Dir[BA].Stuck >= 2:
 		// Whether anything gets through is not known yet.
 		s.pendingLoss += lost
 		return
-	}
-	if f.Dir[AB].Stuck >= 2 || f.Dir[BA].Stuck >= 2 {
+	case s.large:
+		s.large, s.pendingLoss = false, 0
 		return
 	}
-	// The flow makes progress: what it had to send again was lost, not blocked.
-	if s.large {
-		s.large = false
-		return
+	// The flow makes progress: what it had to send again was lost, not blocked. It is told
+	// one harvest later, when it is known that no closed window follows.
+	p.counts[cLoss] += s.pendingLoss
+	s.pendingLoss = lost
+	if f.Closed {
+		p.counts[cLoss] += lost
+		s.pendingLoss = 0
 	}
-	p.counts[cLoss] += lost + s.pendingLoss
-	s.pendingLoss = 0
+	s.watch = s.watch || s.pendingLoss > 0
 }
 
 // lossSide attributes retransmits: one that fills a gap seen here was lost before it came
