@@ -181,7 +181,8 @@ func TestSampler(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.KeepAlive(block)
-	if d := after.Anon - before.Anon; d < 30<<20 || d > 40<<20 {
+	// The race detector keeps a shadow of as much again.
+	if d := after.Anon - before.Anon; d < 30<<20 || d > 80<<20 {
 		t.Errorf("32 MiB more showed as %d", d)
 	}
 	if after.GoAll < 32<<20 || after.CPU <= 0 || after.File <= 0 || after.Maps != 7<<20 || after.Capped() < after.Anon+7<<20 {

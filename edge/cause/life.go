@@ -19,7 +19,7 @@ import (
 const (
 	settleLooks = 2
 	settleTime  = 1500 * time.Millisecond
-	wake        = 6 * time.Second
+	wake        = 8 * time.Second
 	tail        = 25 * time.Second
 	reopen      = 60 * time.Second
 	lag         = 10 * time.Second

@@ -280,6 +280,7 @@ var causeTable = [...]Cause{
 		Advice:    "Look for a middlebox or a crashing server; compare TTLs in the evidence.",
 		Any:       []CodeMin{{CodeL4TcpResetMidway, 2}},
 		Explains:  []Code{CodeL5SessionKeepaliveLost, CodeL5SessionTakenOver, CodeL5SessionGoaway, CodeL7ServerSlow, CodeL7ServerSilent},
+		Spread:    2,
 		Observe:   []string{"flow"},
 		Untrained: false,
 	},

@@ -70,6 +70,11 @@ const troubleLife = 10 * time.Second
 
 // note counts n troubles of a client's flow.
 func (t *troubled) note(client [16]byte, port, n uint32, now diag.Time) {
+	// Old trouble weighs half with each harvest: who had it then may be well now.
+	if age := min(now.Sub(t.until.Add(-troubleLife))/(2*time.Second), 31); age > 0 {
+		t.votes >>= age
+		t.total >>= age
+	}
 	switch {
 	case now >= t.until || t.client != client && n > t.votes:
 		total := t.total
