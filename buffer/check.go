@@ -43,8 +43,10 @@ func CheckMain(args []string) (handled bool, code int) {
 	// Should the check run away, the kernel is to end it and not the agent. Without
 	// the right to say so it is only the less likely choice.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
-	switch err := checkHere(args[1]); {
+	held, err := checkHere(args[1])
+	switch {
 	case err == nil:
+		fmt.Println(held.count[Urgent], held.count[Normal], held.bytes[Urgent], held.bytes[Normal])
 		return true, exitOK
 	case errors.Is(err, errLocked):
 		return true, exitLocked
@@ -54,8 +56,15 @@ func CheckMain(args []string) (handled bool, code int) {
 	}
 }
 
+// census is what a check has found in the file. A damaged page can hide records of which
+// nothing but their number is left, in the bookkeeping.
+type census struct {
+	count [lanes]uint64
+	bytes [lanes]int64
+}
+
 // checkFile has the file checked, by a child where there is a command for it.
-func checkFile(path string, command []string) error {
+func checkFile(path string, command []string) (held census, err error) {
 	if len(command) == 0 {
 		return checkHere(path)
 	}
@@ -66,27 +75,31 @@ func checkFile(path string, command []string) error {
 	cmd.Stdout = &out
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(), "GOMEMLIMIT=16MiB", "GOMAXPROCS=1")
-	err := cmd.Run()
+	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return nil
+		_, err := fmt.Fscan(&out, &held.count[Urgent], &held.count[Normal], &held.bytes[Urgent], &held.bytes[Normal])
+		if err != nil {
+			return held, fmt.Errorf("read the check's answer: %w", err)
+		}
+		return held, nil
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: the check took more than %s", errDamaged, checkTimeout)
+		return held, fmt.Errorf("%w: the check took more than %s", errDamaged, checkTimeout)
 	case !errors.As(err, &exit):
 		return checkHere(path) // there is no child to be had
 	case exit.ExitCode() == exitLocked:
-		return errLocked
+		return held, errLocked
 	case exit.ExitCode() == exitDamaged:
-		return fmt.Errorf("%w: %s", errDamaged, strings.TrimSpace(out.String()))
+		return held, fmt.Errorf("%w: %s", errDamaged, strings.TrimSpace(out.String()))
 	default:
-		return fmt.Errorf("%w: the check ended with %w", errDamaged, err)
+		return held, fmt.Errorf("%w: the check ended with %w", errDamaged, err)
 	}
 }
 
 // checkHere opens the file read-only and walks its pages and records.
-func checkHere(path string) error {
-	return guard(func() error {
+func checkHere(path string) (held census, err error) {
+	err = guard(func() error {
 		db, err := bbolt.Open(path, 0o600, boltOptions(0, true))
 		if errors.Is(err, berrors.ErrTimeout) {
 			return errLocked
@@ -98,6 +111,7 @@ func checkHere(path string) error {
 			for err := range t.Check() {
 				return err
 			}
+			held = tx{t}.count()
 			return nil
 		})
 		if cerr := db.Close(); err == nil {
@@ -105,4 +119,5 @@ func checkHere(path string) error {
 		}
 		return err
 	})
+	return held, err
 }

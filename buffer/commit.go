@@ -46,6 +46,7 @@ type plan struct {
 	dirty    bool
 	expire   bool
 	maxAge   time.Duration
+	spare    int // pages that the transaction has beyond its own need
 	evict    int // records to drop beyond what the accounting asks for
 }
 
@@ -173,6 +174,9 @@ func (q *Queue) apply(p *plan) error {
 	q.dbMu.RUnlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if errors.Is(err, berrors.ErrMaxSizeReached) && p.spare >= sparePages {
+		err = fmt.Errorf("%w: it asks for more pages than there is data: %w", errDamaged, err)
+	}
 	if err != nil {
 		q.dirty = q.dirty || p.dirty
 		return err

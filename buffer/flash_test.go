@@ -37,7 +37,7 @@ func written(t *testing.T) int64 {
 // within the linger.
 func TestFlashBytesADay(t *testing.T) {
 	for _, rate := range []int{1, 10, 100} {
-		limit := int64(rate) * 24 * 3 * 22 << 10 // 2026-11: 18 to 20 KiB a commit measured
+		limit := int64(rate) * 24 * 3 * 14 << 10 // 2026-11: 12.2 KiB a commit measured
 		hours := min(24, 480/rate)
 		q := open(t, filepath.Join(t.TempDir(), FileName), Options{Sinks: []string{"a"}})
 		c := sink(t, q, "a")

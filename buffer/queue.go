@@ -117,6 +117,7 @@ func Open(path string, opt Options) (*Queue, Report, error) {
 	if err != nil {
 		return nil, rep, err
 	}
+	var held census
 	switch st, err := os.Stat(path); {
 	case errors.Is(err, os.ErrNotExist):
 		rep.Created = true
@@ -124,7 +125,8 @@ func Open(path string, opt Options) (*Queue, Report, error) {
 		return nil, rep, fmt.Errorf("buffer %s: %w", path, err)
 	case st.Size() > 0:
 		start := time.Now()
-		err := checkFile(path, q.opt.CheckCommand)
+		var err error
+		held, err = checkFile(path, q.opt.CheckCommand)
 		rep.CheckTook = time.Since(start)
 		if errors.Is(err, errLocked) {
 			return nil, rep, fmt.Errorf("buffer %s: %w", path, err)
@@ -134,7 +136,7 @@ func Open(path string, opt Options) (*Queue, Report, error) {
 		}
 	}
 	if rep.Damaged == "" {
-		err := q.openFile()
+		err := q.openFile(held)
 		if errors.Is(err, errLocked) || errors.Is(err, os.ErrPermission) {
 			return nil, rep, fmt.Errorf("buffer %s: %w", path, err)
 		}
@@ -146,7 +148,7 @@ func Open(path string, opt Options) (*Queue, Report, error) {
 	if rep.Quarantine, err = quarantine(path); err != nil {
 		return nil, rep, err
 	}
-	if err := q.openFile(); err != nil {
+	if err := q.openFile(census{}); err != nil {
 		return nil, rep, fmt.Errorf("buffer %s: begin anew: %w", path, err)
 	}
 	q.st.lost[LostFile]++

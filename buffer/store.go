@@ -126,8 +126,8 @@ func guard(fn func() error) (err error) {
 
 var errDamaged = errors.New("the file is damaged")
 
-// openFile opens path and takes over what it holds.
-func (q *Queue) openFile() error {
+// openFile opens path and takes over what it holds, which its check has counted.
+func (q *Queue) openFile(held census) error {
 	return guard(func() error {
 		db, err := bbolt.Open(q.path, 0o600, boltOptions(q.opt.MaxBytes, false))
 		if errors.Is(err, berrors.ErrTimeout) {
@@ -138,6 +138,10 @@ func (q *Queue) openFile() error {
 		}
 		// By default bbolt grows a file by 16 MiB, and refuses to where the cap is nearer.
 		db.AllocSize = int(min(max(q.opt.MaxBytes/256, 32<<10), 1<<20))
+		// A file from a time of a larger cap does not shrink; it must still take removals.
+		if st, err := os.Stat(q.path); err == nil {
+			db.MaxSize = max(db.MaxSize, int(st.Size())+db.AllocSize+sparePages*pageSize)
+		}
 		var st state
 		marks := map[string][lanes]uint64{}
 		offsets, counters := map[string]time.Duration{}, map[string]uint64{}
@@ -156,8 +160,9 @@ func (q *Queue) openFile() error {
 			t2 := tx{t}
 			stored := t2.loadMeta(&st, marks, offsets, counters)
 			if !stored {
-				t2.recount(&st)
+				st = state{}
 			}
+			st.settle(held, stored)
 			for l := range lanes {
 				// A record can have survived bookkeeping of an older commit: its
 				// number must never be given again.
@@ -244,15 +249,28 @@ func (t tx) loadMeta(st *state, marks map[string][lanes]uint64, offsets map[stri
 	return ok
 }
 
-// recount builds the state from the records themselves.
-func (t tx) recount(st *state) {
-	*st = state{}
+// count counts the records themselves.
+func (t tx) count() (held census) {
 	for l := Urgent; l < lanes; l++ {
+		if t.Bucket(laneBuckets[l]) == nil {
+			continue
+		}
 		t.walk(l, 0, func(_ ID, _, value []byte) bool {
-			st.count[l]++
-			st.bytes[l] += accounted(len(value))
+			held.count[l]++
+			held.bytes[l] += accounted(len(value))
 			return true
 		}, func([]byte) {})
+	}
+	return held
+}
+
+// settle takes what is really held into the state; stored says that there was one.
+func (s *state) settle(held census, stored bool) {
+	for l := range lanes {
+		if stored && s.count[l] > held.count[l] {
+			s.lost[LostCRC] += s.count[l] - held.count[l]
+		}
+		s.count[l], s.bytes[l] = held.count[l], held.bytes[l]
 	}
 }
 
@@ -392,7 +410,7 @@ func (q *Queue) replaceFile(cause error) error {
 	q.mu.Lock()
 	old, offsets, counters := q.st, maps.Clone(q.offsets), maps.Clone(q.counters)
 	q.mu.Unlock()
-	if err := q.openFile(); err != nil {
+	if err := q.openFile(census{}); err != nil {
 		return fmt.Errorf("buffer %s: begin anew: %w", q.path, err)
 	}
 	q.mu.Lock()

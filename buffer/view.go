@@ -360,7 +360,7 @@ func (v *viewer) file(path string, check []string) error {
 	if err != nil {
 		return fmt.Errorf("view buffer: %w", err)
 	}
-	if err := checkFile(path, check); err != nil {
+	if _, err := checkFile(path, check); err != nil {
 		return fmt.Errorf("view buffer %s: %w", path, err)
 	}
 	err = guard(func() error {

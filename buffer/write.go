@@ -24,10 +24,11 @@ func write(t tx, p *plan, now Stamp, q *Queue) (result, error) {
 	for l := range laneBuckets {
 		t.Bucket(laneBuckets[l]).FillPercent = 1 // records are appended in order
 	}
-	if len(p.batch) > 0 && w.pagesLeft() < sparePages+w.pagesFor(p.batch) {
+	p.spare = w.pagesLeft() - w.pagesFor(p.batch)
+	if len(p.batch) > 0 && p.spare < sparePages {
 		return result{}, errNoPages
 	}
-	steps := []func() error{w.removeDelivered, w.removeBad, func() error { return w.removeExpired(now) }, w.removeReplaced, w.evict}
+	steps := []func() error{w.removeBad, w.removeDelivered, func() error { return w.removeExpired(now) }, w.removeReplaced, w.evict}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return result{}, err
@@ -89,11 +90,15 @@ func (w *writer) removeDelivered() error {
 			if !ok || len(k) != 8 || id.seq() > w.p.done[l] {
 				break
 			}
-			if w.recent > 0 {
-				w.recent -= len(v)
-				w.r.gone = append(w.r.gone, delivered{id, slices.Clone(v)})
+			if _, err := decodeRecord(id, v); err != nil {
+				w.r.st.lost[LostCRC]++ // the sinks went past it
+			} else {
+				if w.recent > 0 {
+					w.recent -= len(v)
+					w.r.gone = append(w.r.gone, delivered{id, slices.Clone(v)})
+				}
+				w.r.sent++
 			}
-			w.r.sent++
 			if err := w.drop(l, k, v); err != nil {
 				return err
 			}

@@ -45,25 +45,28 @@ func showFindings(ctx context.Context, dir string, follow, asJSON bool, stdout i
 	}
 	out := bufio.NewWriter(stdout)
 	err := buffer.View(ctx, dir, follow, buffer.SelfCheck(), func(it buffer.Item) error {
-		var f diag.Finding
-		if err := json.Unmarshal(it.Payload, &f); err != nil {
-			return fmt.Errorf("decode finding: %w", err)
-		}
-		redate(&f, it.Shift)
-		if !asJSON {
-			printText(out, &f)
-		} else if err := printJSON(out, &f); err != nil {
+		if err := showItem(out, it, asJSON); err != nil || !follow {
 			return err
 		}
-		if follow {
-			return out.Flush()
-		}
-		return nil
+		return out.Flush()
 	})
 	if ferr := out.Flush(); err == nil {
 		err = ferr
 	}
 	return err
+}
+
+func showItem(w io.Writer, it buffer.Item, asJSON bool) error {
+	var f diag.Finding
+	if err := json.Unmarshal(it.Payload, &f); err != nil {
+		return fmt.Errorf("decode finding: %w", err)
+	}
+	redate(&f, it.Shift)
+	if asJSON {
+		return printJSON(w, &f)
+	}
+	printText(w, &f)
+	return nil
 }
 
 // redate moves a finding's wall times by what the clock's late sync has shown.

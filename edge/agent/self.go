@@ -12,7 +12,6 @@ type selfState struct {
 	unobservable []string // sources that could not be opened
 	dropped      uint64   // drops told so far
 	full         bool
-	synced       bool
 }
 
 func (a *Agent) selfSignal(name string, value float64, attrs ...diag.Attr) diag.Signal {
@@ -65,13 +64,11 @@ func (a *Agent) tellStart() {
 	}
 }
 
-// followClock tells the buffer the wall clock's offset once it is known to be right.
+// followClock tells the buffer the wall clock's offset while that is known to be right.
 func (a *Agent) followClock() {
-	c := a.clock()
-	if c.Synced && !a.self.synced {
+	if c := a.clock(); c.Synced {
 		a.queue.SetClock(c.Boot, c.Offset)
 	}
-	a.self.synced = c.Synced
 }
 
 func (a *Agent) reloadRules() {

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/strata-edge/strata/buffer"
 	"github.com/strata-edge/strata/edge/diag"
@@ -35,23 +34,37 @@ func (s *store) take(f diag.Finding) {
 	}
 }
 
-// run stores what comes until in is closed.
+// run stores what comes until in is closed; what waits together becomes one commit.
 func (s *store) run() error {
+	batch := make([]buffer.Record, 0, storeBatch)
 	for f := range s.in {
-		if s.show != nil {
-			s.show(&f)
+		batch = s.add(batch[:0], &f)
+		for n := min(len(s.in), storeBatch-1); n > 0; n-- {
+			if f, more := <-s.in; more {
+				batch = s.add(batch, &f)
+			}
 		}
-		if err := s.put(&f); err != nil {
-			s.drops.add(dropStore)
+		if err := s.queue.Put(context.Background(), batch...); err != nil {
+			for range batch {
+				s.drops.add(dropStore)
+			}
 		}
 	}
 	return nil
 }
 
-func (s *store) put(f *diag.Finding) error {
+// storeBatch is how many findings one commit takes at most.
+const storeBatch = 16
+
+// add shows a finding and makes it a record.
+func (s *store) add(batch []buffer.Record, f *diag.Finding) []buffer.Record {
+	if s.show != nil {
+		s.show(f)
+	}
 	b, err := json.Marshal(f)
 	if err != nil {
-		return fmt.Errorf("encode finding %s: %w", f.ID, err)
+		s.drops.add(dropStore)
+		return batch
 	}
 	r := buffer.Record{Payload: b, Priority: buffer.Normal}
 	switch f.State {
@@ -61,5 +74,5 @@ func (s *store) put(f *diag.Finding) error {
 		// A later report says all that an earlier update says.
 		r.Key = f.ID
 	}
-	return s.queue.Put(context.Background(), r)
+	return append(batch, r)
 }
