@@ -13,6 +13,7 @@ static __always_inline void admit(struct flow_value *f, __u32 why, __u32 until)
 	if (!(f->flags & FLOW_ADMITTED)) {
 		f->dir[0].sent_bytes = f->dir[1].sent_bytes = 0;
 		f->dir[0].sent_packets = f->dir[1].sent_packets = 0;
+		f->dir[0].sent_controls = f->dir[1].sent_controls = 0;
 		count(counters(), C_ADMIT_FLOWS, 1);
 	}
 	f->flags |= FLOW_ADMITTED | why;
@@ -79,6 +80,7 @@ static __noinline void suspect(struct flow_value *f, struct flow_key *key, __u64
 	service(&k, f, key);
 	e.until_s = second + t->endpoint_s;
 	e.bytes_left = t->endpoint_bytes;
+	e.syns_left = STRATA_SYNS;
 	if (bpf_map_update_elem(&endpoints, &k, &e, BPF_NOEXIST) == 0) {
 		count(counters(), C_ADMIT_ENDPOINTS, 1);
 		return;
@@ -91,6 +93,7 @@ static __noinline void suspect(struct flow_value *f, struct flow_key *key, __u64
 	}
 	if (have->until_s < second) {
 		have->bytes_left = e.bytes_left;
+		have->syns_left = e.syns_left;
 		count(counters(), C_ADMIT_ENDPOINTS, 1);
 	}
 	if (have->until_s < e.until_s)
@@ -112,8 +115,22 @@ static __always_inline void fill(struct payload_header *h, const struct packet *
 	h->pad = 0;
 	if (f->flags & FLOW_INITIATOR_HI)
 		h->flags |= PAYLOAD_INITIATOR_HI;
-	if (!f->dir[p->dir & 1].sent_packets)
+	if (!(f->dir[p->dir & 1].sent_packets | f->dir[p->dir & 1].sent_controls))
 		h->flags |= PAYLOAD_FIRST;
+}
+
+/* Gives the record of n payload bytes to user space. 0 when sent. */
+static __always_inline int output(struct payload_header *h, __u64 n)
+{
+	__u64 wake = bpf_ringbuf_query(&payloads, BPF_RB_AVAIL_DATA) >= ring_half ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+
+	if (bpf_ringbuf_output(&payloads, h, sizeof(*h) + n, wake)) {
+		count(counters(), C_PAYLOAD_RING_FULL, 1);
+		return -1;
+	}
+	count(counters(), C_PAYLOAD_RECORDS, 1);
+	count(counters(), C_PAYLOAD_BYTES, n);
+	return 0;
 }
 
 /* One record: n bytes, 1 to STRATA_CHUNK, at the given place of the payload. 0 when sent. */
@@ -121,7 +138,7 @@ static __noinline int send_chunk(struct __sk_buff *skb, struct packet *p, __u32 
 {
 	__u32 zero = 0;
 	struct payload_header *h = bpf_map_lookup_elem(&scratch, &zero);
-	__u64 n = avail - at, wake;
+	__u64 n = avail - at;
 
 	if (!h)
 		return -1;
@@ -143,14 +160,7 @@ static __noinline int send_chunk(struct __sk_buff *skb, struct packet *p, __u32 
 	else if (at + n < p->payload_len)
 		flags |= PAYLOAD_CUT;
 	h->flags = flags;
-	wake = bpf_ringbuf_query(&payloads, BPF_RB_AVAIL_DATA) >= ring_half ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-	if (bpf_ringbuf_output(&payloads, h, sizeof(*h) + n, wake)) {
-		count(counters(), C_PAYLOAD_RING_FULL, 1);
-		return -1;
-	}
-	count(counters(), C_PAYLOAD_RECORDS, 1);
-	count(counters(), C_PAYLOAD_BYTES, n);
-	return 0;
+	return output(h, n);
 }
 
 /* Sends avail bytes of payload in records of STRATA_CHUNK; gives what was sent. */
@@ -177,6 +187,36 @@ static __noinline __u32 send(struct __sk_buff *skb, struct packet *p, struct flo
 	return avail;
 }
 
+/* Delivers the header of a SYN, FIN or RST. They frame the stream, so they come up when
+ * the budget for payload is spent, too, but only so many of a flow. */
+static __noinline void deliver_control(struct packet *p, struct flow_value *f, struct endpoint *e)
+{
+	struct flow_dir *d = &f->dir[p->dir & 1];
+	__u32 zero = 0;
+	struct payload_header *h = bpf_map_lookup_elem(&scratch, &zero);
+
+	if (!h)
+		return;
+	/* Each SYN of a flood is a flow of its own: they have a budget at the endpoint. */
+	if (d->sent_controls >= STRATA_CONTROLS || (e && p->tcp_flags & TCP_SYN && !e->syns_left)) {
+		count(counters(), C_PAYLOAD_BUDGET, 1);
+		return;
+	}
+	fill(h, p, f);
+	h->caplen = 0;
+	if (p->payload_len)
+		h->flags |= PAYLOAD_CUT;
+	if (output(h, 0))
+		return;
+	d->sent_controls++;
+	if (e && p->tcp_flags & TCP_SYN) {
+		__u32 syns = e->syns_left; /* read once: another CPU may take the last one */
+
+		if (syns)
+			e->syns_left = syns - 1;
+	}
+}
+
 /* Delivers the payload of an admitted flow while its budget lasts. */
 static __noinline void deliver(struct __sk_buff *skb, struct packet *p, struct flow_value *f)
 {
@@ -198,16 +238,24 @@ static __noinline void deliver(struct __sk_buff *skb, struct packet *p, struct f
 	left = t->flow_bytes == 0xffffffff ? avail : t->flow_bytes > d->sent_bytes ? t->flow_bytes - d->sent_bytes : 0;
 	if (d->sent_packets >= t->flow_packets && t->flow_packets < 0xffff)
 		left = 0;
-	if (left && !t->deep_all && (f->flags & ADMIT_REASONS) == (FLOW_ADMITTED | FLOW_ADMIT_ENDPOINT)) {
+	if (!t->deep_all && (f->flags & ADMIT_REASONS) == (FLOW_ADMITTED | FLOW_ADMIT_ENDPOINT)) {
 		service(&k, f, &p->key);
 		e = bpf_map_lookup_elem(&endpoints, &k);
 		if (e && e->bytes_left < left)
 			left = e->bytes_left;
 	}
+	if (!p->payload_len) {
+		deliver_control(p, f, e);
+		return;
+	}
 	/* The packet that told the tale is delivered whatever was spent before. */
 	if (telltale && left < STRATA_CHUNK)
 		left = STRATA_CHUNK;
 	if (!left) {
+		if (p->tcp_flags & TCP_CONTROL) {
+			deliver_control(p, f, e);
+			return;
+		}
 		count(counters(), C_PAYLOAD_BUDGET, 1);
 		return;
 	}

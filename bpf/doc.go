@@ -1,6 +1,6 @@
 // Package bpf is the kernel side: tc classifiers that count every packet of a port into
 // flows, neighbours, ports and totals, mark what is suspicious, and deliver the payload
-// of admitted flows only.
+// of admitted flows only, with the SYN, FIN and RST that frame it.
 //
 // It is for edge/source/flow, live and in a replay. It knows no diagnosis and imports
 // nothing of Strata's. The C programs are in this folder: strata.h is the wire, and

@@ -18,7 +18,9 @@ static __always_inline void begin(struct flow_value *f, struct packet *p, __u32 
 	struct tuning *t = tuning();
 	__u64 *c = counters();
 
-	if (sport < 1024 && dport >= 1024 && p->key.proto != PROTO_ICMP && p->key.proto != PROTO_ICMP6 && !p->fragment)
+	if (p->tcp_flags & TCP_SYN)
+		hi ^= !!(p->tcp_flags & TCP_ACK);
+	else if (sport < 1024 && dport >= 1024 && p->key.proto != PROTO_ICMP && p->key.proto != PROTO_ICMP6 && !p->fragment)
 		hi ^= 1;
 	if (hi)
 		flags |= FLOW_INITIATOR_HI;
@@ -32,7 +34,9 @@ static __always_inline void begin(struct flow_value *f, struct packet *p, __u32 
 	if (!t)
 		return;
 	admission(f, p, t->generation);
-	if (t->sample_every && c && c[C_FLOW_CREATES] % t->sample_every == 0)
+	/* Of all that began: those that moved are counted in both tables. */
+	if (t->sample_every && c &&
+	    (c[C_FLOW_CREATES] + c[C_HALF_CREATES] - c[C_HALF_MOVES]) % t->sample_every == 0)
 		admit(f, FLOW_ADMIT_SAMPLE, SECOND(p->now) + t->flow_s);
 }
 
@@ -164,6 +168,9 @@ static __always_inline void flow_packet(struct __sk_buff *skb, struct packet *p,
 			response(f, p);
 		if (plausible(skb, p))
 			p->marks |= telltale(skb, p);
+		else if (p->payload_len <= TLS_ALERT_MOST && f->wait_since_ns == p->now && f->responses == 1 &&
+			 f->flags & FLOW_SYN_SEEN && p->key.proto == PROTO_TCP)
+			p->marks |= hidden_alert(skb, p);
 	}
 	if (p->marks) {
 		if (p->marks & 1u << MARK_BAD_CHECKSUM)
@@ -172,9 +179,11 @@ static __always_inline void flow_packet(struct __sk_buff *skb, struct packet *p,
 	}
 	if (p->icmp_type | p->icmp_code)
 		icmp_error(skb, p, f);
-	if (f->admit_generation != (__u16)t->generation)
+	/* A new connection on known ports: its endpoint may have been admitted meanwhile. */
+	if (f->admit_generation != (__u16)t->generation ||
+	    ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && f->first_ns != p->now))
 		admission(f, p, t->generation);
-	if (p->payload_len && (f->flags & FLOW_ADMITTED || t->deep_all))
+	if ((p->payload_len || p->tcp_flags & TCP_CONTROL) && (f->flags & FLOW_ADMITTED || t->deep_all))
 		deliver(skb, p, f);
 }
 

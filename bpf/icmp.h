@@ -50,7 +50,8 @@ static __always_inline void charge(struct flow_value *f, int class, __u16 mtu)
 		f->mtu = mtu;
 }
 
-/* Reads the key of the packet that the error quotes. 0 when there is one. */
+/* Reads the key of the packet that the error quotes: 0 when its Lo end sent it, 1 when its
+ * Hi end did, -1 when there is none. */
 static __noinline int quoted(struct __sk_buff *skb, struct packet *p, struct flow_key *k)
 {
 	__u8 h[40] ALIGNED;
@@ -87,8 +88,7 @@ static __noinline int quoted(struct __sk_buff *skb, struct packet *p, struct flo
 		if (h[0] == 8 || h[0] == 128)
 			ports[0] = ports[1] = h[4] | h[5] << 8;
 	}
-	order(k, swap16(ports[0]), swap16(ports[1]));
-	return 0;
+	return order(k, swap16(ports[0]), swap16(ports[1]));
 }
 
 /* own is the entry of the ICMP conversation itself, which is charged too: a replay or a
@@ -98,7 +98,7 @@ static __noinline void icmp_error(struct __sk_buff *skb, struct packet *p, struc
 	struct flow_key k ALIGNED = {};
 	struct flow_value *f;
 	__u16 mtu_be ALIGNED = 0, mtu;
-	int class = icmp_class(p->icmp_type, p->icmp_code, p->ipv6);
+	int class = icmp_class(p->icmp_type, p->icmp_code, p->ipv6), sender;
 	__u64 *c = counters();
 
 	if (class < 0 || class >= STRATA_ICMP_CLASSES)
@@ -108,7 +108,8 @@ static __noinline void icmp_error(struct __sk_buff *skb, struct packet *p, struc
 	mtu = swap16(mtu_be);
 	charge(own, class, mtu);
 	own->marks |= 1u << MARK_ICMP_ERROR;
-	if (quoted(skb, p, &k)) {
+	sender = quoted(skb, p, &k);
+	if (sender < 0) {
 		count(c, C_ICMP_UNMATCHED, 1);
 		return;
 	}
@@ -119,6 +120,9 @@ static __noinline void icmp_error(struct __sk_buff *skb, struct packet *p, struc
 		count(c, C_ICMP_UNMATCHED, 1);
 		return;
 	}
+	/* A client that has closed its port before the answer came says nothing of the service. */
+	if (class == ICMP_CLASS_PORT && sender != !!(f->flags & FLOW_INITIATOR_HI))
+		class = ICMP_CLASS_OTHER;
 	charge(f, class, mtu);
 	f->last_ns = p->now;
 	suspect(f, &k, p->now, 1u << MARK_ICMP_ERROR);

@@ -15,6 +15,7 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_CONTROL (TCP_SYN | TCP_FIN | TCP_RST)
 
 #define PROTO_ICMP 1
 #define PROTO_TCP 6

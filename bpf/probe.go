@@ -243,8 +243,12 @@ type flowAdmission struct {
 
 // endpointAdmission is the twin of struct endpoint.
 type endpointAdmission struct {
-	Until, Bytes uint32
+	Until, Bytes, SYNs uint32
 }
+
+// endpointSYNs is STRATA_SYNS: how many SYNs without payload an admission of an endpoint
+// delivers, so that a flood of them costs no more than a busy minute.
+const endpointSYNs = 4096
 
 // AdmitFlow admits a flow until the given time (nanoseconds, diag.Time) and gives it a
 // fresh budget, from its next packet on.
@@ -266,7 +270,7 @@ func (p *Probe) AdmitFlow(key FlowKey, until uint64) error {
 func (p *Probe) AdmitEndpoint(key EndpointKey, until uint64, bytes uint32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e := endpointAdmission{Until: uint32(until >> secondShift), Bytes: bytes}
+	e := endpointAdmission{Until: uint32(until >> secondShift), Bytes: bytes, SYNs: endpointSYNs}
 	if err := p.maps.Endpoints.Put(&key, &e); err != nil {
 		return fmt.Errorf("admit an endpoint: %w", err)
 	}

@@ -13,6 +13,8 @@
 
 #define STRATA_CHUNK 4096      /* payload bytes in one record */
 #define STRATA_CHUNKS 16       /* records for one packet: 64 KiB after GRO */
+#define STRATA_CONTROLS 8      /* records without payload, a direction of a flow */
+#define STRATA_SYNS 4096       /* SYNs without payload, an admission of an endpoint */
 #define STRATA_WEIGHTS 32      /* one a mark bit */
 #define STRATA_ICMP_CLASSES 6
 #define STRATA_COUNTERS 64
@@ -67,7 +69,7 @@ struct flow_dir {
 	__u8 ttl_min;
 	__u8 ttl_max;
 	__u8 state; /* DIR_* */
-	__u8 pad;
+	__u8 sent_controls; /* records without payload delivered since admission */
 	__u8 mac[6]; /* last seen source address */
 	__u8 pad2[6];
 };
@@ -142,6 +144,7 @@ struct endpoint_key {
 struct endpoint {
 	__u32 until_s;    /* nanoseconds >> 30 */
 	__u32 bytes_left; /* payload that may still be delivered */
+	__u32 syns_left;  /* the same in SYNs without payload */
 };
 
 struct flow_admission {
@@ -166,11 +169,13 @@ struct tuning {
 	__u32 weights[STRATA_WEIGHTS];
 };
 
-/* Precedes the payload in the ring buffer. */
+/* Precedes the payload in the ring buffer. A SYN, FIN or RST without payload comes as a
+ * header alone: caplen and payload_len are 0. One whose payload is beyond the budget
+ * comes with caplen 0 and PAYLOAD_CUT. */
 struct payload_header {
 	__u64 time_ns;
 	struct flow_key key;
-	__u32 seq; /* TCP: of the first byte of this record */
+	__u32 seq; /* TCP: of the first byte of this record; of the SYN itself in one */
 	__u32 ack;
 	__u32 payload_len; /* of the whole packet */
 	__u32 offset;      /* of this record within the packet's payload */

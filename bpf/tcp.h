@@ -40,6 +40,9 @@ static __noinline void tcp_syn(struct flow_value *f, struct packet *p)
 		f->dir[0].stuck = f->dir[1].stuck = 0;
 		f->dir[0].stuck_large = f->dir[1].stuck_large = 0;
 		f->dir[0].dup_run = f->dir[1].dup_run = 0;
+		f->dir[0].sent_bytes = f->dir[1].sent_bytes = 0;
+		f->dir[0].sent_packets = f->dir[1].sent_packets = 0;
+		f->dir[0].sent_controls = f->dir[1].sent_controls = 0;
 		f->syn_us = f->ack_us = 0;
 		f->wait_since_ns = 0;
 	}
@@ -182,7 +185,7 @@ static __noinline void tcp_zero_window(struct flow_dir *d, struct packet *p)
 static __always_inline void tcp_update(struct flow_value *f, struct packet *p, __u64 *c)
 {
 	struct flow_dir *d = &f->dir[p->dir & 1], *r = &f->dir[(p->dir & 1) ^ 1];
-	__u32 tick = TICK(p->now), len = p->payload_len, control = p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+	__u32 tick = TICK(p->now), len = p->payload_len, control = p->tcp_flags & TCP_CONTROL;
 	__u32 next = p->seq + len + !!(p->tcp_flags & (TCP_SYN | TCP_FIN));
 	__u8 state;
 

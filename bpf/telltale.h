@@ -35,6 +35,29 @@ static __always_inline __u32 modbus(const __u8 *b, __u32 len)
 		       0;
 }
 
+#define TLS_ALERT_MOST 30
+
+/* TLS 1.3 encrypts its alerts. But a client answers the server's first flight with a
+ * Finished, which makes a record of 53 bytes and more (RFC 8446 section 4.4.4): a record
+ * of the length of an alert in its place, alone or behind the ChangeCipherSpec of the
+ * compatibility mode (appendix D.4), gives the handshake up. The length is 2 of alert, 1
+ * of type, and 16 or 8 of tag. Asked of the initiator's first bytes after an answer. */
+static __noinline __u32 hidden_alert(struct __sk_buff *skb, struct packet *p)
+{
+	__u8 b[12] ALIGNED = {};
+	__u32 len = p->payload_len;
+
+	if (len < 16 || load(skb, p, p->off, b, 12))
+		return 0;
+	if (b[0] == 0x17)
+		return b[1] == 3 && b[3] == 0 && (b[4] == 19 || b[4] == 11) && len == 5u + b[4] ?
+			       BIT(MARK_TLS_ALERT) :
+			       0;
+	if (WORD(b[0], b[1], b[3], b[4]) != WORD(0x14, 3, 0, 1) || WORD(b[5], b[6], b[7], b[9]) != WORD(1, 0x17, 3, 0))
+		return 0;
+	return (b[10] == 19 || b[10] == 11) && len == 11u + b[10] ? BIT(MARK_TLS_ALERT) : 0;
+}
+
 static __noinline __u32 telltale(struct __sk_buff *skb, struct packet *p)
 {
 	__u8 b[12] ALIGNED = {};

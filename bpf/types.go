@@ -52,7 +52,7 @@ type FlowDir struct {
 	DupRun           uint16
 	TTLMin, TTLMax   uint8
 	State            uint8
-	_                uint8
+	SentControls     uint8   // SYN, FIN and RST without payload, delivered since admission
 	MAC              [6]byte // last seen source address; zero on a port without Ethernet
 	_                [6]uint8
 }
@@ -140,7 +140,7 @@ const (
 const (
 	MarkHTTP4xx Mark = 1 << (16 + iota)
 	MarkHTTP5xx
-	MarkTLSAlert
+	MarkTLSAlert // fatal and in the clear; or encrypted in place of a TLS 1.3 client's Finished, told by its length
 	MarkDNSRcode
 	MarkMQTTRefused
 	MarkSIPError
@@ -245,11 +245,14 @@ const (
 	PayloadFirst                               // the first delivered in this direction since admission
 )
 
-// PayloadHeader precedes the bytes of a payload record.
+// PayloadHeader precedes the bytes of a payload record. A SYN, FIN or RST without
+// payload is a record, too: CapLen and PayloadLen are 0. They are bounded by number and
+// come up when a flow's budget of bytes is spent; one whose own payload is beyond the
+// budget has CapLen 0, PayloadLen as on the wire, and PayloadCut.
 type PayloadHeader struct {
 	Time       uint64 // nanoseconds, diag.Time
 	Key        FlowKey
-	Seq, Ack   uint32 // TCP; Seq is that of the first byte of this record
+	Seq, Ack   uint32 // TCP; Seq is that of the first byte of this record, of the SYN itself in one
 	PayloadLen uint32 // of the whole packet
 	Offset     uint32 // of this record within the packet's payload
 	CapLen     uint16 // bytes in this record
