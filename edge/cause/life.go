@@ -15,7 +15,7 @@ import (
 // How a finding lives. Two looks in a row open it (one where its evidence is decisive), so
 // that the first packet of a fault does not name the wrong layer; what begins within wake of
 // a root's last evidence and shows within tail of it is still the root's doing; within
-// reopen the same trouble goes on as the same finding.
+// reopen the same trouble is opened again as the same finding.
 const (
 	settleLooks = 2
 	settleTime  = 1500 * time.Millisecond
@@ -114,9 +114,8 @@ func (t lifeTable) settle(now diag.Time, clock diag.Clock, cfg Config, emit func
 			}
 		case l.state == diag.StateResolved:
 			if l.fresh && !t.accounted(l, now) {
-				l.state = diag.StateUpdate
 				l.over = ""
-				l.send(now, clock, emit)
+				l.open(now, clock, cfg, emit)
 			} else if now.Sub(l.ended) > reopen {
 				delete(t, lifeKey{l.cause, l.scope})
 			}
@@ -201,12 +200,9 @@ func (t lifeTable) supersede(l *life, now diag.Time, clock diag.Clock, emit func
 }
 
 func (l *life) open(now diag.Time, clock diag.Clock, cfg Config, emit func(diag.Finding)) {
-	h := fnv.New64a()
-	for _, s := range []string{clock.Boot, cfg.Device, l.cause.ID, l.scope.String(), strconv.FormatInt(int64(now), 36)} {
-		h.Write([]byte(s))
-		h.Write([]byte{0})
+	if l.id == "" {
+		l.id = newID(clock.Boot, cfg.Device, l.cause.ID, l.scope.String(), strconv.FormatInt(int64(now), 36))
 	}
-	l.id = hex.EncodeToString(h.Sum(nil))
 	l.state, l.sent, l.sentConf = diag.StateOpen, now, l.p
 	f := l.finding(now, clock)
 	f.Device = cfg.Device
@@ -219,6 +215,16 @@ func (l *life) open(now diag.Time, clock diag.Clock, cfg Config, emit func(diag.
 		f.Model = cfg.Model
 	}
 	emit(f)
+}
+
+// newID gives an id that no other finding of this device has.
+func newID(parts ...string) string {
+	h := fnv.New64a()
+	for _, s := range parts {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // finding gives what every report of l carries.
