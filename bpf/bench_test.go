@@ -8,10 +8,6 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-// packetBudget is the design's cap on what the base tier adds to a packet, warm, net of
-// an empty program.
-const packetBudget = 100 * time.Nanosecond
-
 // testRun measures one packet in the kernel, in nanoseconds: the best of several rounds,
 // since the machine is shared.
 func testRun(tb testing.TB, prog *ebpf.Program, frame []byte) time.Duration {

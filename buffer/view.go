@@ -57,7 +57,7 @@ func (q *Queue) Serve(ctx context.Context, path string) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return fmt.Errorf("serve buffer view: %w", err)
 	}
-	defer os.Remove(path)
+	defer func() { _ = os.Remove(path) }() // a socket left behind is replaced at the next start
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 

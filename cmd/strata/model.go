@@ -136,7 +136,8 @@ func printEvaluation(w io.Writer, name string, e *model.Evaluation) {
 	for _, k := range e.Classes {
 		fmt.Fprintf(tw, "  %s\t%d rows\tprecision %.3f\trecall %.3f\tF1 %.3f\n", k.Cause, k.Rows, k.Precision, k.Recall, k.F1)
 	}
-	tw.Flush()
+	// Where the reader has gone, so has the reason to print.
+	_ = tw.Flush()
 }
 
 // modelVerdict is what `model verify --json` writes.

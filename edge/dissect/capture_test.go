@@ -3,6 +3,7 @@ package dissect
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -31,7 +32,7 @@ func readCapture(tb testing.TB, path string) []capturePacket {
 	in := bufio.NewReader(file)
 	magic, _ := in.Peek(4)
 	var next func() ([]byte, gopacket.CaptureInfo, error)
-	link := layers.LinkType(0)
+	var link layers.LinkType
 	if len(magic) == 4 && binary.BigEndian.Uint32(magic) == 0x0a0d0d0a {
 		r, err := pcapgo.NewNgReader(in, pcapgo.DefaultNgReaderOptions)
 		if err != nil {
@@ -49,7 +50,7 @@ func readCapture(tb testing.TB, path string) []capturePacket {
 	for {
 		data, info, err := next()
 		if err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				tb.Logf("%s: %v", path, err)
 			}
 			return all

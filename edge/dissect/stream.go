@@ -59,7 +59,7 @@ func (t *Table) segment(s *Segment) {
 	h := &f.half[s.From]
 	seq := s.Seq
 	if s.Flags&SYN != 0 {
-		late := h.known && !h.fresh && uint32(h.next-s.Seq-1) < maxHole // overtaken by its data
+		late := h.known && !h.fresh && h.next-s.Seq-1 < maxHole // overtaken by its data
 		if h.known && h.isn != s.Seq && !late || f.closed {
 			t.releaseAll(f)
 			f.clear(s.Key)

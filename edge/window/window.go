@@ -233,28 +233,17 @@ func (s *series) observe(now diag.Time, slide diag.Time) (o diag.Observation, ok
 // Scopes that show nothing any more are forgotten.
 func (w *Window) Episodes(now diag.Time) []diag.Episode {
 	nodes, index := w.nodes(now)
-	group := make([]int, len(nodes))
-	for i := range group {
-		group[i] = i
-	}
-	var root func(int) int
-	root = func(i int) int {
-		for group[i] != i {
-			group[i] = group[group[i]]
-			i = group[i]
-		}
-		return i
-	}
+	group := newGroups(len(nodes))
 	for i := range nodes {
 		for _, p := range nodes[i].Path {
 			if j, ok := index[p]; ok {
-				group[root(i)] = root(j)
+				group.join(i, j)
 			}
 		}
 	}
 	members, sick, order := map[int][]diag.Node{}, map[int]bool{}, []int(nil)
 	for i := range nodes {
-		r := root(i)
+		r := group.of(i)
 		if members[r] == nil {
 			order = append(order, r)
 		}
@@ -318,3 +307,26 @@ func sortNodes(nodes []diag.Node) {
 		return cmp.Or(cmp.Compare(a.Scope.Kind, b.Scope.Kind), cmp.Compare(a.Scope.ID, b.Scope.ID))
 	})
 }
+
+// groups is a set of disjoint groups of numbers; a number's group is named by one of them.
+type groups []int
+
+func newGroups(n int) groups {
+	g := make(groups, n)
+	for i := range g {
+		g[i] = i
+	}
+	return g
+}
+
+// of gives the group of i.
+func (g groups) of(i int) int {
+	for g[i] != i {
+		g[i] = g[g[i]]
+		i = g[i]
+	}
+	return i
+}
+
+// join makes one group of those of i and j.
+func (g groups) join(i, j int) { g[g.of(i)] = g.of(j) }

@@ -57,13 +57,13 @@ func TestPacketsOfEveryCapture(t *testing.T) {
 				t.Errorf("%s: packet %d: %d bytes of %d", name, got, len(p.Frame), p.OrigLen)
 			}
 		}
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			damaged++
 			t.Logf("%s: after %d packets: %v", name, got, err)
 		}
 		// Of a damaged file Wireshark may show one packet more: it guesses at layouts that
 		// libpcap refuses as we do.
-		if got != n && (err == io.EOF || got != n-1) {
+		if got != n && (errors.Is(err, io.EOF) || got != n-1) {
 			t.Errorf("%s: %d packets, want %d (%v)", name, got, n, err)
 		}
 		r.Close()

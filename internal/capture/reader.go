@@ -175,7 +175,7 @@ func (r *Reader) read(n int) ([]byte, error) {
 }
 
 func short(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -91,14 +91,14 @@ func evaluate(n *model.Network, t tree, major int, rows []row, classes []string)
 	out := make([]float32, len(classes))
 	for _, r := range rows {
 		n.Score(r.x, out)
-		given, p := none, 0.0
+		given := none
 		best := 0
 		for k, v := range out {
 			if v > out[best] {
 				best = k
 			}
 		}
-		p = float64(out[best])
+		p := float64(out[best])
 		if r.class != none {
 			roots[r.run] = true
 		}

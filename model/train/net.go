@@ -79,7 +79,7 @@ const (
 
 // adam makes one step on the mean of n rows' gradients; decay pulls towards 0.
 type adam struct {
-	rate, decay  float64
+	rate         float64
 	pow1, pow2   float64 // beta to the power of the steps made
 	rowsInverted float64
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/strata-edge/strata/edge/diag"
 	"github.com/strata-edge/strata/edge/dissect"
@@ -143,7 +144,7 @@ func TestEndedFlowsAreForgotten(t *testing.T) {
 	tables.flows[0].Closed = true
 	e := newTestEngine(t, tables)
 	for i := range 4 {
-		if err := e.Harvest(origin.Add(Interval*(diag.Time(i).Sub(0)+1)), func(diag.Signal) {}); err != nil {
+		if err := e.Harvest(origin.Add(Interval+time.Duration(i)*Interval), func(diag.Signal) {}); err != nil {
 			t.Fatal(err)
 		}
 	}

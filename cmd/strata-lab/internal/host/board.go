@@ -89,10 +89,11 @@ func (b *Board) Receive(topic string, payload []byte, at time.Time) {
 	}
 	if m.State == diag.StateResolved {
 		for _, c := range b.claims {
-			if c.ID == m.ID {
+			if c.ID == m.ID && c.Over.IsZero() {
 				c.Over, c.Root = at, m.Evidence["root"]
 			}
 		}
+		f.At = time.Time{} // opened again, it is another claim
 		return
 	}
 	if f.Cause != before {

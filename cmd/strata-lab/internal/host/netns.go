@@ -26,6 +26,30 @@ const netnsDir = "/run/netns"
 
 var spaceName = regexp.MustCompile(`^(sl[0-9a-z]{8})-[a-z0-9]+$`)
 
+// tempPrefix begins the names of the folders that runs make for themselves.
+const tempPrefix = "strata-lab-"
+
+// owns notes in the lock that the run made a folder, for whoever has to tidy up after it.
+func (s *site) owns(dir string) error {
+	if _, err := s.lock.WriteString(dir); err != nil {
+		return fmt.Errorf("note the folder of %s: %w", s.id, err)
+	}
+	return nil
+}
+
+// forsaken removes the folder of a killed run, if it noted one.
+func (s *site) forsaken() error {
+	b, err := os.ReadFile(s.lock.Name())
+	if err != nil {
+		return fmt.Errorf("read the lock of %s: %w", s.id, err)
+	}
+	dir := string(b)
+	if filepath.Dir(dir) != filepath.Clean(os.TempDir()) || !strings.HasPrefix(filepath.Base(dir), tempPrefix) {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+
 // site is a set of namespaces with one prefix, and the lock that says they are in use.
 type site struct {
 	id     string
@@ -154,7 +178,8 @@ func Sweep(ctx context.Context) (int, error) {
 			continue
 		}
 		n += len(spaces)
-		errs = append(errs, (&site{id: id, lock: f, spaces: spaces}).close())
+		left := &site{id: id, lock: f, spaces: spaces}
+		errs = append(errs, left.forsaken(), left.close())
 	}
 	return n, errors.Join(errs...)
 }

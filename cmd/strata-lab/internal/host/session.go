@@ -36,6 +36,9 @@ func openSession(ctx context.Context, p *Plan, program, dir, rows string) (*sess
 	if s.stage, err = Open(ctx, p, nodeLog, s.board.Receive); err != nil {
 		return nil, errors.Join(err, s.truth.Close(), nodeLog.Close())
 	}
+	if err := s.stage.site.owns(dir); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	if s.strata, err = s.stage.RunStrata(ctx, program, dir, rows); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -116,7 +119,7 @@ type episode struct {
 type pace struct {
 	limit  time.Duration // for the effect to show, and from symptom to claim
 	linger time.Duration // after the claim, for what else is said
-	hold   time.Duration // at least so long after the effect has shown, claim or not; 0 for no claim needed
+	hold   time.Duration // where not 0: so long after the effect has shown, whatever is claimed
 }
 
 // run does one scenario: inject, hold, clear, recover.
@@ -138,7 +141,7 @@ func (s *session) run(ctx context.Context, sc *Scenario, r *rand.Rand, pc pace) 
 		return nil, err
 	}
 	e.cleared = time.Now()
-	if err := s.recover(ctx, e); err != nil {
+	if err := s.recover(ctx, e, pc.hold == 0); err != nil {
 		return nil, err
 	}
 	return e, s.note("recovered", map[string]any{"scenario": sc.Name, "effect": e.effect.What, "shown": e.shown.UTC(),
@@ -184,8 +187,9 @@ const (
 	recoverAtMost  = 30 * time.Second
 )
 
-// recover waits until the clients are well again and the findings of the fault resolved.
-func (s *session) recover(ctx context.Context, e *episode) error {
+// recover waits until the clients are well again and, where resolved is set, until the
+// findings of the fault are resolved.
+func (s *session) recover(ctx context.Context, e *episode, resolved bool) error {
 	well := false
 	for {
 		if err := s.wait(ctx, 250*time.Millisecond); err != nil {
@@ -204,7 +208,7 @@ func (s *session) recover(ctx context.Context, e *episode) error {
 				open++
 			}
 		}
-		if well && open == 0 || since > recoverAtMost {
+		if well && (open == 0 || !resolved) || since > recoverAtMost {
 			if !well {
 				return fmt.Errorf("%s: the clients did not recover in %s: %s", e.fault.Scenario.Name, recoverAtMost, summary(last, bad).What)
 			}
@@ -221,7 +225,7 @@ func workDir(keep string) (string, func(), error) {
 		}
 		return keep, func() {}, nil
 	}
-	dir, err := os.MkdirTemp("", "strata-lab-")
+	dir, err := os.MkdirTemp("", tempPrefix)
 	if err != nil {
 		return "", nil, fmt.Errorf("make a folder for the run: %w", err)
 	}

@@ -63,6 +63,16 @@ func TestHealthySiteWorks(t *testing.T) {
 			}
 		}
 		t.Logf("seed %d: v6 %t, nat %t, tls13 %t: %v", seed, st.Plan.V6, st.Plan.NAT, st.Plan.TLS13, kinds)
+		for _, s := range st.Plan.Servers {
+			v, err := st.ask(s.Name, order{Do: doCounters})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// A site that loses or reorders by itself would hide what faults do.
+			if n := v.Counters["Tcp.RetransSegs"]; n*1000 > v.Counters["Tcp.OutSegs"] {
+				t.Errorf("seed %d: server %s sent %d of %d segments again", seed, s.Name, n, v.Counters["Tcp.OutSegs"])
+			}
+		}
 		for _, w := range st.Plan.Works {
 			if kinds[w.Kind] == 0 {
 				t.Errorf("seed %d: no %s came to an end in %s", seed, w.Kind, time.Since(begin))
@@ -175,12 +185,23 @@ func TestNothingIsLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir, err := os.MkdirTemp("", tempPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.site.owns(dir); err != nil {
+		t.Fatal(err)
+	}
 	_ = killed.site.lock.Close() // what the kernel does to the lock of a killed run
 	if _, err := Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := mine(killed.site); n > 0 {
 		t.Errorf("%d namespaces of a killed run left", n)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the folder of a killed run is left: %v", err)
+		_ = os.RemoveAll(dir)
 	}
 	for role, n := range killed.nodes {
 		select {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"strconv"
 )
 
 // The roles beside the plan's clients and servers, and the gateway's ports.
@@ -39,9 +41,11 @@ func (st *Stage) network(ctx context.Context) error {
 		if err := s.add(ctx, r); err != nil {
 			return err
 		}
-		// Addresses are given once and are no duplicates unless a fault makes them so.
-		if err := s.exec(ctx, r, "", "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
-			"net.ipv6.conf.default.accept_ra=0"); err != nil {
+		// Addresses are given once and are no duplicates unless a fault makes them so. And a
+		// virtual cable must not reorder: without packet steering a flow's packets wait in the
+		// queue of whichever processor sent them.
+		if err := s.exec(ctx, r, "", "sysctl", "-qew", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
+			"net.ipv6.conf.default.accept_ra=0", "net.core.rps_default_mask="+processors()); err != nil {
 			return err
 		}
 	}
@@ -80,6 +84,11 @@ func (st *Stage) network(ctx context.Context) error {
 		return s.exec(ctx, roleGateway, rules, "nft", "-f", "-")
 	}
 	return nil
+}
+
+// processors is the mask of all processors, at most 32, as the kernel reads it.
+func processors() string {
+	return strconv.FormatUint(1<<min(runtime.NumCPU(), 32)-1, 16)
 }
 
 // lan joins clients, intruder and gateway to the switch.
