@@ -28,7 +28,7 @@ type Options struct {
 	Config  Config
 	Version string
 	Rows    func(cause.Row)     // called for every weighed candidate; nil where nobody records
-	Show    func(*diag.Finding) // called for every report, before it is stored
+	Show    func(*diag.Finding) // called for every report, once it is stored
 	Log     *slog.Logger
 }
 
@@ -192,7 +192,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	// sources, then the pipeline and its store, then buffer and uplinks.
 	out, stopOut := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopOut()
-	st := newStore(a.queue, a.opt.Show, &a.drops)
+	st := newStore(a.queue, a.opt.Show, &a.drops, a.log)
 
 	var uplinks, work, inputs errgroup.Group
 	uplinks.Go(func() error { return a.queue.Run(out) })

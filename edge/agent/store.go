@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 
 	"github.com/strata-edge/strata/buffer"
 	"github.com/strata-edge/strata/edge/diag"
@@ -15,14 +16,15 @@ type store struct {
 	show  func(*diag.Finding)
 	in    chan diag.Finding
 	drops *drops
+	log   *slog.Logger
 }
 
 // storeDepth bounds the findings between pipeline and disk: a burst of one for each of
 // many services is a hundred or so.
 const storeDepth = 512
 
-func newStore(q *buffer.Queue, show func(*diag.Finding), d *drops) *store {
-	return &store{queue: q, show: show, in: make(chan diag.Finding, storeDepth), drops: d}
+func newStore(q *buffer.Queue, show func(*diag.Finding), d *drops, log *slog.Logger) *store {
+	return &store{queue: q, show: show, in: make(chan diag.Finding, storeDepth), drops: d, log: log}
 }
 
 // take never blocks.
@@ -34,19 +36,31 @@ func (s *store) take(f diag.Finding) {
 	}
 }
 
-// run stores what comes until in is closed; what waits together becomes one commit.
+// run stores what comes until in is closed; what waits together becomes one commit. A
+// finding is shown once it is stored, so that nothing is shown that a crash could lose.
 func (s *store) run() error {
-	batch := make([]buffer.Record, 0, storeBatch)
+	findings := make([]diag.Finding, 0, storeBatch)
+	records := make([]buffer.Record, 0, storeBatch)
 	for f := range s.in {
-		batch = s.add(batch[:0], &f)
+		findings = append(findings[:0], f)
 		for n := min(len(s.in), storeBatch-1); n > 0; n-- {
 			if f, more := <-s.in; more {
-				batch = s.add(batch, &f)
+				findings = append(findings, f)
 			}
 		}
-		if err := s.queue.Put(context.Background(), batch...); err != nil {
-			for range batch {
+		records = records[:0]
+		for i := range findings {
+			records = s.record(records, &findings[i])
+		}
+		if err := s.queue.Put(context.Background(), records...); err != nil {
+			s.log.Error("findings were not stored", "findings", len(records), "error", err)
+			for range records {
 				s.drops.add(dropStore)
+			}
+		}
+		for i := range findings {
+			if s.show != nil {
+				s.show(&findings[i])
 			}
 		}
 	}
@@ -56,15 +70,12 @@ func (s *store) run() error {
 // storeBatch is how many findings one commit takes at most.
 const storeBatch = 16
 
-// add shows a finding and makes it a record.
-func (s *store) add(batch []buffer.Record, f *diag.Finding) []buffer.Record {
-	if s.show != nil {
-		s.show(f)
-	}
+// record appends a finding as a record.
+func (s *store) record(records []buffer.Record, f *diag.Finding) []buffer.Record {
 	b, err := json.Marshal(f)
 	if err != nil {
 		s.drops.add(dropStore)
-		return batch
+		return records
 	}
 	r := buffer.Record{Payload: b, Priority: buffer.Normal}
 	switch f.State {
@@ -74,5 +85,5 @@ func (s *store) add(batch []buffer.Record, f *diag.Finding) []buffer.Record {
 		// A later report says all that an earlier update says.
 		r.Key = f.ID
 	}
-	return append(batch, r)
+	return append(records, r)
 }
