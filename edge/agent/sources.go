@@ -21,21 +21,11 @@ import (
 type source struct {
 	name string
 	run  func(ctx context.Context, emit func(diag.Signal)) error
-	hold time.Duration // how long its levels stand: it reports less often than the window is long
 }
 
 // feed runs one source. Its failure is noted and told, and does not end the agent.
 func (a *Agent) feed(ctx context.Context, s source) error {
-	emit := a.emit
-	if s.hold > 0 {
-		emit = func(g diag.Signal) {
-			if g.Hold == 0 {
-				g.Hold = s.hold
-			}
-			a.emit(g)
-		}
-	}
-	err := s.run(ctx, emit)
+	err := s.run(ctx, a.emit)
 	if err != nil && ctx.Err() == nil {
 		a.log.Error("a source has ended", "source", s.name, "error", err)
 		a.emit(a.selfSignal("source_unobservable", 1, diag.Attr{Key: "source", Value: s.name}, diag.Attr{Key: "error", Value: err.Error()}))
@@ -93,12 +83,9 @@ func (a *Agent) openFlow() error {
 	return nil
 }
 
-// slowHold is how many polling intervals a slow source's reading stands.
-const slowHold = 3
-
 func (a *Agent) openDisks() {
 	src := disk.New(disk.Config{Interval: a.cfg.Disk.Poll, Now: a.now, Log: a.log})
-	a.sources = append(a.sources, source{name: "disk", run: src.Run, hold: slowHold * a.cfg.Disk.Poll})
+	a.sources = append(a.sources, source{name: "disk", run: src.Run})
 	found, err := smart.Discover(os.DirFS("/sys"))
 	if err != nil {
 		a.status.cannot("disks", err)
@@ -118,7 +105,7 @@ func (a *Agent) openDisks() {
 
 func (a *Agent) openCAN() {
 	src := can.New(can.Config{Interfaces: a.cfg.CAN.Interfaces, Interval: a.cfg.CAN.Poll, Now: a.now, Log: a.log})
-	a.sources = append(a.sources, source{name: "can", run: src.Run, hold: slowHold * a.cfg.CAN.Poll})
+	a.sources = append(a.sources, source{name: "can", run: src.Run})
 	links, err := canbus.Links()
 	if err != nil {
 		a.status.cannot("CAN buses", err)
