@@ -100,10 +100,10 @@ func evaluate(n *model.Network, t tree, major int, rows []row, classes []string)
 		}
 		p := float64(out[best])
 		if r.class != none {
-			roots[r.run] = true
+			roots[r.fault()] = true
 		}
-		if c, ok := top[r.run]; !ok || p > c.p {
-			top[r.run] = candidate{p, r.class == best}
+		if c, ok := top[r.fault()]; !ok || p > c.p {
+			top[r.fault()] = candidate{p, r.class == best}
 		}
 		confidence := 1 - p
 		if p >= decideAt {

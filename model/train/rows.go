@@ -51,6 +51,9 @@ type row struct {
 	x             []float32
 }
 
+// fault names what was wrong while the row was recorded: one scenario of one run.
+func (r *row) fault() string { return r.run + "\x00" + r.scenario }
+
 // dataset is everything that one training sees.
 type dataset struct {
 	schema    *model.Schema

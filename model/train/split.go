@@ -40,9 +40,13 @@ func (p *part) UnmarshalText(b []byte) error {
 // validation, 20 % test, and a stratum of three runs has one of each.
 var deal = [...]part{training, validation, test, training, training, training, test, training, validation, training}
 
+// fewRuns is the size below which a stratum could not be in all three parts.
+const fewRuns = 3
+
 // split deals every run a part. Runs of the same scenarios form a stratum, dealt in the
 // order of a hash of their names, so that every scenario is in every part and adding a
-// run does not depend on the order of the file.
+// run does not depend on the order of the file. Runs whose scenarios hardly any other
+// shares (drawn at random) are one stratum together.
 func (d *dataset) split() error {
 	type run struct {
 		name      string
@@ -70,6 +74,12 @@ func (d *dataset) split() error {
 			slices.Sort(e.scenarios)
 			key := strings.Join(e.scenarios, "\x00")
 			strata[key] = append(strata[key], e)
+		}
+	}
+	for key, rs := range strata {
+		if key != "" && len(rs) < fewRuns {
+			strata[""] = append(strata[""], rs...)
+			delete(strata, key)
 		}
 	}
 	for _, rs := range strata {

@@ -72,7 +72,6 @@ type labelled struct {
 	Run      uint64          `json:"run"`
 	Scenario string          `json:"scenario"`
 	Scope    string          `json:"scope"`
-	Kind     string          `json:"kind"`
 	Label    string          `json:"label"`
 	X        json.RawMessage `json:"x"` // as strata wrote them: not a digit is lost
 	Schema   string          `json:"schema"`
@@ -82,7 +81,6 @@ type labelled struct {
 type row struct {
 	Time     time.Time       `json:"time"`
 	Scope    string          `json:"scope"`
-	Kind     string          `json:"kind"`
 	Symptoms int             `json:"symptoms"`
 	Schema   string          `json:"schema"`
 	X        json.RawMessage `json:"x"`
@@ -212,7 +210,7 @@ func labelRows(path string, seed uint64, phases []Phase) ([]labelled, error) {
 			return nil, fmt.Errorf("read row %d: %w", len(out)+1, err)
 		}
 		label, scenario := Label(phases, r.Scope, r.Symptoms, r.Time)
-		out = append(out, labelled{Run: seed, Scenario: scenario, Scope: r.Scope, Kind: r.Kind, Label: label, X: r.X, Schema: r.Schema})
+		out = append(out, labelled{Run: seed, Scenario: scenario, Scope: r.Scope, Label: label, X: r.X, Schema: r.Schema})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("read the rows: %w", err)

@@ -26,8 +26,8 @@ func TestRowsAreLabelledAsTheyWereWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `[{"run":7,"scenario":"healthy","scope":"service:tcp/192.0.2.1:80","kind":"service","label":"none","x":[0.1,-2e-7],"schema":"s"},` +
-		`{"run":7,"scenario":"http-5xx","scope":"service:tcp/192.0.2.1:80","kind":"service","label":"l7.http.server_error","x":[0.30000001,1],"schema":"s"}]`
+	want := `[{"run":7,"scenario":"healthy","scope":"service:tcp/192.0.2.1:80","label":"none","x":[0.1,-2e-7],"schema":"s"},` +
+		`{"run":7,"scenario":"http-5xx","scope":"service:tcp/192.0.2.1:80","label":"l7.http.server_error","x":[0.30000001,1],"schema":"s"}]`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}
