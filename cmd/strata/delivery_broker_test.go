@@ -154,7 +154,7 @@ type relay struct {
 	trap *trap         // nil where nothing is to be stopped
 }
 
-// trap stops a connection at one packet, for good: the packet does not get through.
+// trap stops one direction of a connection at one packet, for good.
 type trap struct {
 	ack    bool // at a PUBACK, else at a finding
 	after  int  // of those to let through
@@ -202,8 +202,8 @@ func (r *relay) open() {
 	r.down = make(chan struct{})
 }
 
-// stopAt stops the line at the n-th next finding, or at the PUBACK of it, until one of
-// the two sides is gone. The channel is closed when it has happened.
+// stopAt stops the line at the n-th next finding, or at the PUBACK of it: nothing
+// more gets through in that direction. The channel is closed when it has happened.
 func (r *relay) stopAt(ack bool, n int) <-chan struct{} {
 	tr := &trap{ack: ack, after: n - 1, sprung: make(chan struct{})}
 	r.mu.Lock()

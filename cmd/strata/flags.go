@@ -44,3 +44,15 @@ func parse(fs *flag.FlagSet, args []string, stdout io.Writer) (code int, done bo
 	}
 	return exitOK, false
 }
+
+// parseBare is parse for a command that takes no arguments besides its flags.
+func parseBare(fs *flag.FlagSet, args []string, stdout, stderr io.Writer) (code int, done bool) {
+	if code, done = parse(fs, args, stdout); done {
+		return code, done
+	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(stderr, "%s: unexpected argument %q\n", fs.Name(), fs.Arg(0))
+		return exitUsage, true
+	}
+	return exitOK, false
+}

@@ -36,7 +36,7 @@ func commands() []command {
 		{"matrix", "lint|map", "check rule files; map JSON records to events", matrixCommand},
 		{"model", "info|verify", "the learnt model", modelCommand},
 		{"selftest", "[--json]", "what this kernel and device can give", selftestCommand},
-		{"version", "[--json]", "version, schema, kernel objects", versionCommand},
+		{"version", "[--json]", "version, feature schema, model", versionCommand},
 		{"wipe", "--yes", "delete Strata's state on this device", wipeCommand},
 	}
 }
@@ -47,6 +47,8 @@ func main() {
 		os.Exit(code)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second Ctrl-C ends the program the hard way.
+	context.AfterFunc(ctx, stop)
 	code := dispatch(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -58,6 +60,8 @@ func dispatch(ctx context.Context, args []string, stdin io.Reader, stdout, stder
 		return exitUsage
 	}
 	switch args[0] {
+	case "--version":
+		return versionCommand(ctx, args[1:], stdin, stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		if len(args) > 1 {
 			return dispatch(ctx, []string{args[1], "--help"}, stdin, stdout, stderr)

@@ -47,12 +47,8 @@ func runCommand(ctx context.Context, args []string, _ io.Reader, stdout, stderr 
 	asJSON := fs.Bool("json", false, "findings as JSON lines even on a terminal")
 	rows := fs.String("rows", "", "append the feature row of every weighed candidate to `file` (training data)")
 	verbose := fs.Bool("v", false, "log what the agent does")
-	if code, done := parse(fs, args, stdout); done {
+	if code, done := parseBare(fs, args, stdout, stderr); done {
 		return code
-	}
-	if fs.NArg() > 0 {
-		fmt.Fprintf(stderr, "strata run: unexpected argument %q\n", fs.Arg(0))
-		return exitUsage
 	}
 	if *show {
 		_, _ = stdout.Write(agent.ExampleConfig)
@@ -72,7 +68,10 @@ func runCommand(ctx context.Context, args []string, _ io.Reader, stdout, stderr 
 		}
 	}
 	if *interfaces != "" {
-		cfg.Interfaces = strings.Split(*interfaces, ",")
+		cfg.Interfaces = nil
+		for _, name := range strings.Split(*interfaces, ",") {
+			cfg.Interfaces = append(cfg.Interfaces, strings.TrimSpace(name))
+		}
 	}
 	if err := cfg.Check(); err != nil {
 		fmt.Fprintf(stderr, "strata run: %v\n", err)
@@ -117,9 +116,9 @@ func (r *runner) run(ctx context.Context, cfg agent.Config, rowsFile string, ver
 		Log: slog.New(slog.NewTextHandler(r.stderr, &slog.HandlerOptions{Level: level})),
 	}
 	if rowsFile != "" {
-		w, err := openRows(rowsFile)
-		if err != nil {
-			return err
+		w, failed := openRows(rowsFile)
+		if failed != nil {
+			return failed
 		}
 		defer func() { err = errors.Join(err, w.Close()) }()
 		opt.Rows = w.add
@@ -188,7 +187,9 @@ func (w *rowWriter) add(r cause.Row) {
 		// Whoever reads along sees whole lines at once.
 		err = w.buf.Flush()
 	}
-	w.err = errors.Join(w.err, err)
+	if w.err == nil {
+		w.err = err
+	}
 }
 
 // Close ends the file and gives the first failure.

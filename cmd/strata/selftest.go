@@ -17,7 +17,7 @@ func selftestCommand(_ context.Context, args []string, _ io.Reader, stdout, stde
 	fs := newFlags("selftest", "[--json]", selftestAbout, stderr)
 	asJSON := fs.Bool("json", false, "as one JSON object a line")
 	file := fs.String("c", "", "configuration `file`")
-	if code, done := parse(fs, args, stdout); done {
+	if code, done := parseBare(fs, args, stdout, stderr); done {
 		return code
 	}
 	cfg, err := readConfig(*file)

@@ -28,7 +28,7 @@ type versionInfo struct {
 func versionCommand(_ context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	fs := newFlags("version", "[--json]", versionAbout, stderr)
 	asJSON := fs.Bool("json", false, "as one JSON object")
-	if code, done := parse(fs, args, stdout); done {
+	if code, done := parseBare(fs, args, stdout, stderr); done {
 		return code
 	}
 	if !*asJSON {

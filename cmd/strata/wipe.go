@@ -20,7 +20,7 @@ func wipeCommand(_ context.Context, args []string, _ io.Reader, stdout, stderr i
 	file := fs.String("c", "", "configuration `file` that names the state folder")
 	state := fs.String("state", "", "the state `folder`")
 	yes := fs.Bool("yes", false, "really delete")
-	if code, done := parse(fs, args, stdout); done {
+	if code, done := parseBare(fs, args, stdout, stderr); done {
 		return code
 	}
 	cfg, err := readConfig(*file)

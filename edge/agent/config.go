@@ -195,8 +195,13 @@ func (c *Config) Check() error {
 	if c.Flow.Deep != "suspicious" && c.Flow.Deep != "all" {
 		return fmt.Errorf("flow.deep: %q: want suspicious or all", c.Flow.Deep)
 	}
-	if c.Flow.Ring < 64<<10 || c.Flow.Ring&(c.Flow.Ring-1) != 0 {
-		return fmt.Errorf("flow.ring: %s: want a power of two of 64KiB or more", c.Flow.Ring)
+	if c.Flow.Ring < 64<<10 || c.Flow.Ring > 64<<20 || c.Flow.Ring&(c.Flow.Ring-1) != 0 {
+		return fmt.Errorf("flow.ring: %s: want a power of two, 64KiB to 64MiB", c.Flow.Ring)
+	}
+	for _, name := range c.Interfaces {
+		if name == "" {
+			return errors.New("interfaces: an empty name")
+		}
 	}
 	for _, d := range []struct {
 		key string

@@ -197,7 +197,7 @@ func chain(g *graph.Graph, c *candidate, clock diag.Clock, most int) []diag.Link
 
 // round keeps three significant digits: a finding is read by people and paid by the byte.
 func round(v float64) float64 {
-	if v == 0 || math.IsInf(v, 0) || math.IsNaN(v) {
+	if math.Abs(v) < 1e-300 || math.IsInf(v, 0) || math.IsNaN(v) {
 		return 0
 	}
 	f := math.Pow(10, 3-math.Ceil(math.Log10(math.Abs(v))))

@@ -34,7 +34,7 @@ func (s *says) Score(_ []float32, rows int, out []float32) error {
 
 var service = diag.Scope{Kind: diag.ScopeService, ID: "tcp/198.51.100.7:80"}
 
-func decide(t *testing.T, s *says, rows func(cause.Row)) (opened []diag.Finding, e *cause.Engine) {
+func decide(t *testing.T, s *says, every diag.Time, rows func(cause.Row)) (opened []diag.Finding, e *cause.Engine) {
 	t.Helper()
 	schema, err := model.Default()
 	if err != nil {
@@ -50,7 +50,9 @@ func decide(t *testing.T, s *says, rows func(cause.Row)) (opened []diag.Finding,
 	}
 	w := window.New(window.Config{})
 	for at := diag.Time(0); at < diag.Time(20*time.Second); at = at.Add(2 * time.Second) {
-		w.Add(at, diag.Event{Time: at, Code: diag.CodeL4TcpRefused, Scope: service, Value: 1})
+		if at%every == 0 {
+			w.Add(at, diag.Event{Time: at, Code: diag.CodeL4TcpRefused, Scope: service, Value: 1})
+		}
 		w.Add(at, diag.Event{Time: at, Code: diag.CodeL4TcpSyn, Scope: service, Value: 1})
 		e.Decide(at, w.Episodes(at), diag.Clock{}, func(f diag.Finding) {
 			if f.State == diag.StateOpen {
@@ -62,19 +64,22 @@ func decide(t *testing.T, s *says, rows func(cause.Row)) (opened []diag.Finding,
 }
 
 func TestModelAndRulesTogether(t *testing.T) {
+	const often, seldom = diag.Time(2 * time.Second), diag.Time(12 * time.Second)
 	for _, tc := range []struct {
 		name   string
 		scorer *says
+		every  diag.Time
 		opens  bool
 		model  string
 	}{
-		{"rules alone", nil, true, ""},
-		{"the model agrees", &says{cause: "l4.port.refused", p: 0.9}, true, "l4.port.refused"},
-		{"the model sees nothing", &says{}, false, ""},
-		{"the model names what has no evidence", &says{cause: "l7.dns.failure", p: 0.99}, false, ""},
-		{"the model fails: the rules decide", &says{err: errors.New("broken")}, true, ""},
+		{"rules alone", nil, seldom, true, ""},
+		{"the model agrees", &says{cause: "l4.port.refused", p: 0.9}, seldom, true, "l4.port.refused"},
+		{"weak evidence, and the model sees nothing", &says{}, seldom, false, ""},
+		{"strong evidence, and the model sees nothing", &says{}, often, true, "none"},
+		{"the model names what has no evidence", &says{cause: "l7.dns.failure", p: 0.99}, seldom, false, ""},
+		{"the model fails: the rules decide", &says{err: errors.New("broken")}, seldom, true, ""},
 	} {
-		got, e := decide(t, tc.scorer, nil)
+		got, e := decide(t, tc.scorer, tc.every, nil)
 		switch {
 		case !tc.opens && len(got) != 0:
 			t.Errorf("%s: opened %s", tc.name, got[0].Cause)
@@ -93,7 +98,7 @@ func TestRowsAreOfTheSchemasWidth(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	decide(t, nil, func(r cause.Row) {
+	decide(t, nil, diag.Time(2*time.Second), func(r cause.Row) {
 		n++
 		if len(r.X) != len(schema.Features) || r.Scope != service || r.Symptoms != 1 || r.Rules["l4.port.refused"] == 0 {
 			t.Errorf("row %+v", r)

@@ -2,6 +2,7 @@ package cause
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"hash/fnv"
 	"math"
 	"slices"
@@ -58,6 +59,7 @@ type life struct {
 	ended    diag.Time
 	sent     diag.Time
 	sentConf float64
+	sentCode diag.Code
 	over     string // id of the finding that turned out to be its root
 }
 
@@ -89,11 +91,11 @@ func (t lifeTable) unsure(now diag.Time, g *graph.Graph, cands []candidate, cloc
 		return
 	}
 	c := candidate{node: best.node, cause: undetermined, ev: best.ev, model: math.NaN(), p: 0.3}
+	first, latest := span(g, &c)
 	t.see(now, verdict{
 		candidate: c, scope: g.Node(c.node).Scope, path: g.Node(c.node).Path, chain: chain(g, &c, clock, 4),
 		others: []diag.Alternative{{Cause: best.cause.ID, Confidence: math.Round(best.p*100) / 100}},
-		first:  now,
-		latest: now,
+		first:  first, latest: latest,
 	})
 }
 
@@ -120,7 +122,7 @@ func (t lifeTable) settle(now diag.Time, clock diag.Clock, cfg Config, emit func
 				delete(t, lifeKey{l.cause, l.scope})
 			}
 		case l.fresh:
-			if math.Abs(l.p-l.sentConf) >= 0.2 || now.Sub(l.sent) >= refresh {
+			if l.ev.code != l.sentCode || math.Abs(l.p-l.sentConf) >= 0.2 || now.Sub(l.sent) >= refresh {
 				l.state = diag.StateUpdate
 				l.send(now, clock, emit)
 			}
@@ -164,7 +166,7 @@ func (l *life) ready(now diag.Time) bool {
 // A state that still stands keeps the finding alive that explains it: an error-passive
 // controller does not become another fault because its errors have stopped.
 func (t lifeTable) accounted(l *life, now diag.Time) bool {
-	for _, o := range t {
+	for _, o := range t.ordered() {
 		if o == l || !o.covers(l) {
 			continue
 		}
@@ -203,7 +205,7 @@ func (l *life) open(now diag.Time, clock diag.Clock, cfg Config, emit func(diag.
 	if l.id == "" {
 		l.id = newID(clock.Boot, cfg.Device, l.cause.ID, l.scope.String(), strconv.FormatInt(int64(now), 36))
 	}
-	l.state, l.sent, l.sentConf = diag.StateOpen, now, l.p
+	l.state, l.sent, l.sentConf, l.sentCode = diag.StateOpen, now, l.p, l.ev.code
 	f := l.finding(now, clock)
 	f.Device = cfg.Device
 	f.First = clock.Wall(l.first)
@@ -214,7 +216,30 @@ func (l *life) open(now diag.Time, clock diag.Clock, cfg Config, emit func(diag.
 	if l.model != "" {
 		f.Model = cfg.Model
 	}
+	fit(&f)
 	emit(f)
+}
+
+// maxOpened is the size of an opening report in bytes (docs/FINDINGS.md).
+const maxOpened = 1024
+
+// fit shortens a report that is too long: the far end of its chain first, then the
+// alternatives. What decides stays.
+func fit(f *diag.Finding) {
+	for size(f) > maxOpened && len(f.Chain) > 2 {
+		f.Chain = f.Chain[:len(f.Chain)-1]
+	}
+	for size(f) > maxOpened && len(f.Alternatives) > 0 {
+		f.Alternatives = f.Alternatives[:len(f.Alternatives)-1]
+	}
+}
+
+func size(f *diag.Finding) int {
+	b, err := json.Marshal(f)
+	if err != nil {
+		return 0
+	}
+	return len(b)
 }
 
 // newID gives an id that no other finding of this device has.
@@ -236,8 +261,14 @@ func (l *life) finding(now diag.Time, clock diag.Clock) diag.Finding {
 }
 
 func (l *life) send(now diag.Time, clock diag.Clock, emit func(diag.Finding)) {
-	l.sent, l.sentConf = now, l.p
-	emit(l.finding(now, clock))
+	f := l.finding(now, clock)
+	f.Severity = l.severity()
+	if l.ev.code != l.sentCode {
+		// Other evidence than what was reported carries the finding now.
+		f.Code = l.ev.code
+	}
+	l.sent, l.sentConf, l.sentCode = now, l.p, l.ev.code
+	emit(f)
 }
 
 func (l *life) resolve(now diag.Time, clock diag.Clock, emit func(diag.Finding)) {

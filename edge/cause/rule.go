@@ -34,6 +34,16 @@ func judge(g *graph.Graph, i int, c *diag.Cause) evidence {
 	if best == 0 {
 		return e
 	}
+	for _, o := range c.Over {
+		if total := seen(g, i, c, diag.CodeMin{Code: o.Code}); total > 0 && e.value < o.Min*total {
+			return e
+		}
+	}
+	if c.Spread > 0 {
+		if first, latest := span(g, &candidate{node: i, ev: e}); latest.Sub(first).Seconds() < c.Spread {
+			return e
+		}
+	}
 	e.met = true
 	for _, a := range c.All {
 		if seen(g, i, c, a) < a.Min {
@@ -42,16 +52,6 @@ func judge(g *graph.Graph, i int, c *diag.Cause) evidence {
 	}
 	for _, n := range c.None {
 		if g.Node(i).Value(n) > 0 {
-			return e
-		}
-	}
-	for _, o := range c.Over {
-		if total := seen(g, i, c, diag.CodeMin{Code: o.Code}); total > 0 && e.value < o.Min*total {
-			return e
-		}
-	}
-	if c.Spread > 0 {
-		if first, latest := span(g, &candidate{node: i, ev: e}); latest.Sub(first).Seconds() < c.Spread {
 			return e
 		}
 	}

@@ -34,6 +34,8 @@ func New(dir string) (*Matrix, error) {
 func (m *Matrix) Reload() (changed bool, err error) {
 	files, err := read(m.dir)
 	if err != nil {
+		// Whatever can be read next is a change, so that this error is seen to end.
+		m.digest = [sha256.Size]byte{}
 		return false, err
 	}
 	digest := digestOf(files)

@@ -14,7 +14,7 @@ rules:
   - {signal: flow/http.response, code: L7.HTTP.RESPONSE}
   - {signal: flow/http.response, code: L7.HTTP.5XX, where: {http.class: "5xx"}}
   - {signal: flow/dns.response, code: L7.DNS.ERROR, where: {dns.rcode: "1|4"}}
-  - {signal: rail/mv, code: L1.RAIL.UNDERVOLTAGE, max: 11000, value: 1}
+  - {signal: rail/ripple, code: L1.RAIL.RIPPLE, max: 11000, value: 1}
   - {signal: flow/rtt_us, code: L4.TCP.RTT, scale: 0.001, min: 1}
 `
 
@@ -38,8 +38,8 @@ func TestMap(t *testing.T) {
 		{"two rules", diag.Signal{Source: "flow", Name: "http.response", Value: 1, Attrs: []diag.Attr{{Key: "http.class", Value: "5xx"}}}, "L7.HTTP.RESPONSE L7.HTTP.5XX"},
 		{"either value", diag.Signal{Source: "flow", Name: "dns.response", Value: 1, Attrs: []diag.Attr{{Key: "dns.rcode", Value: "4"}}}, "L7.DNS.ERROR"},
 		{"other value", diag.Signal{Source: "flow", Name: "dns.response", Value: 1, Attrs: []diag.Attr{{Key: "dns.rcode", Value: "41"}}}, ""},
-		{"above max", diag.Signal{Source: "rail", Name: "mv", Value: 11001}, ""},
-		{"at max", diag.Signal{Source: "rail", Name: "mv", Value: 11000}, "L1.RAIL.UNDERVOLTAGE"},
+		{"above max", diag.Signal{Source: "rail", Name: "ripple", Value: 11001}, ""},
+		{"at max", diag.Signal{Source: "rail", Name: "ripple", Value: 11000}, "L1.RAIL.RIPPLE"},
 		{"below min", diag.Signal{Source: "flow", Name: "rtt_us", Value: 0.5}, ""},
 		{"unknown", diag.Signal{Source: "flow", Name: "nothing", Value: 1}, ""},
 	} {
@@ -64,6 +64,7 @@ func TestParseErrors(t *testing.T) {
 		{"no source", "version: 1\nrules:\n  - {signal: b, code: L4.TCP.RTT}\n", "source/name"},
 		{"range", "version: 1\nrules:\n  - {signal: a/b, code: L4.TCP.RTT, min: 3, max: 2}\n", "min 3 is above max 2"},
 		{"not finite", "version: 1\nrules:\n  - {signal: a/b, code: L4.TCP.RTT, min: .nan}\n", "finite"},
+		{"a state that cannot end", "version: 1\nrules:\n  - {signal: a/b, code: L1.CAN.BUS_OFF, min: 1}\n", "ends by the value 0"},
 		{"two documents", good + "---\nversion: 1\n", "more than one document"},
 		{"too large", strings.Repeat("#", maxFile+1), "more than a rule file may have"},
 	} {

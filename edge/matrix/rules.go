@@ -135,6 +135,9 @@ func (r *Rules) addRule(rf ruleForm) error {
 	if c.min > c.max {
 		return fmt.Errorf("min %g is above max %g", c.min, c.max)
 	}
+	if info, _ := code.Info(); info.Kind == diag.KindState && (c.min > 0 || c.max < 0 || c.fixed && c.value != 0) {
+		return errors.New("a state ends by the value 0: min, max and value must let it pass")
+	}
 	keys := make([]string, 0, len(rf.Where))
 	for k := range rf.Where {
 		keys = append(keys, k)

@@ -8,9 +8,11 @@ import (
 	"github.com/strata-edge/strata/edge/diag"
 )
 
-// buckets is how many slides make a window: ten seconds, every two (design: "Time").
+// A window is ten seconds and slides by two. One bucket more than that holds what has
+// come since the last slide.
 const (
 	buckets       = 5
+	ring          = buckets + 1
 	DefaultLength = 10 * time.Second
 )
 
@@ -44,7 +46,7 @@ type scope struct {
 	codes []series // sorted by code
 }
 
-// series is one code on one scope: five buckets of a fifth of the window each.
+// series is one code on one scope, in buckets of a fifth of the window each.
 type series struct {
 	code   diag.Code
 	kind   diag.Kind
@@ -55,8 +57,8 @@ type series struct {
 	rose   bool      // there was a non-zero one
 	onset  diag.Time // start of the run of non-zero reports
 	active diag.Time // last non-zero report
-	slot   [buckets]int64
-	value  [buckets]float64
+	slot   [ring]int64
+	value  [ring]float64
 	attrs  []diag.Attr
 }
 
@@ -163,7 +165,7 @@ func (sc *scope) series(code diag.Code, kind diag.Kind, limit int) *series {
 
 func (s *series) add(e diag.Event, slide diag.Time, length time.Duration) {
 	slot := int64(e.Time / slide)
-	b := int(((slot % buckets) + buckets) % buckets)
+	b := int(((slot % ring) + ring) % ring)
 	if s.slot[b] < slot {
 		s.slot[b], s.value[b] = slot, 0
 	}
@@ -200,9 +202,9 @@ func (s *series) add(e diag.Event, slide diag.Time, length time.Duration) {
 // observe gives what the series shows at now; ok is false where it shows nothing any more.
 func (s *series) observe(now diag.Time, slide diag.Time) (o diag.Observation, ok bool) {
 	o = diag.Observation{Code: s.code, First: s.onset, Last: s.active, Attrs: s.attrs}
-	newest := int64(now / slide)
+	newest := int64((now - 1) / slide) // the last one that is full when now is a slide's end
 	for b := range s.slot {
-		if s.slot[b] < 0 || s.slot[b] <= newest-buckets || s.slot[b] > newest {
+		if s.slot[b] < 0 || s.slot[b] <= newest-buckets || s.slot[b] > newest+1 {
 			continue
 		}
 		ok = true
