@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/strata-edge/strata/buffer"
 )
@@ -31,12 +33,18 @@ func wipeCommand(_ context.Context, args []string, _ io.Reader, stdout, stderr i
 	if *state != "" {
 		cfg.State = *state
 	}
+	socket := filepath.Join(cfg.State, buffer.SocketName)
+	if conn, err := net.DialTimeout("unix", socket, time.Second); err == nil {
+		_ = conn.Close()
+		fmt.Fprintf(stderr, "strata wipe: the service runs on %s: stop it first\n", cfg.State)
+		return exitFailure
+	}
 	found, err := filepath.Glob(filepath.Join(cfg.State, buffer.FileName+"*"))
 	if err != nil {
 		fmt.Fprintf(stderr, "strata wipe: look into %s: %v\n", cfg.State, err)
 		return exitFailure
 	}
-	found = append(found, filepath.Join(cfg.State, buffer.SocketName))
+	found = append(found, socket)
 	if !*yes {
 		fmt.Fprintf(stderr, "strata wipe: would delete %v; add --yes to do it\n", found)
 		return exitUsage

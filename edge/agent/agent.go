@@ -192,30 +192,67 @@ func (a *Agent) Run(ctx context.Context) error {
 	// sources, then the pipeline and its store, then buffer and uplinks.
 	out, stopOut := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopOut()
-	st := newStore(a.queue, a.opt.Show, &a.drops, a.log)
+	st := newStore(a.queue, &a.drops, a.log)
+	seen := a.showAll(st.shown)
 
 	var uplinks, work, inputs errgroup.Group
-	uplinks.Go(func() error { return a.queue.Run(out) })
-	uplinks.Go(func() error { return a.queue.Serve(out, filepath.Join(a.cfg.State, buffer.SocketName)) })
-	a.startUplinks(out, &uplinks)
+	part := func(name string, run func(context.Context) error) {
+		uplinks.Go(func() error { return a.part(out, name, run) })
+	}
+	part("buffer", a.queue.Run)
+	part("view", func(ctx context.Context) error {
+		return a.queue.Serve(ctx, filepath.Join(a.cfg.State, buffer.SocketName))
+	})
+	a.startUplinks(part)
 	work.Go(st.run)
 	work.Go(func() error {
 		defer close(st.in)
 		return a.decide(st)
 	})
-	in, stopIn := context.WithCancelCause(ctx)
-	defer stopIn(nil)
 	for _, s := range a.sources {
-		inputs.Go(func() error { return a.feed(in, s) })
+		inputs.Go(func() error { return a.feed(ctx, s) })
 	}
-	inputs.Go(func() error { return a.tend(in) })
+	inputs.Go(func() error { return a.tend(ctx) })
 
 	errIn := inputs.Wait()
 	close(a.signals)
 	errWork := work.Wait()
+	select {
+	case <-seen:
+	case <-time.After(farewell): // a reader who has stopped reading does not hold the end up
+	}
 	a.drainFor(farewell)
 	stopOut()
 	return errors.Join(errIn, errWork, uplinks.Wait())
+}
+
+// part runs one of the parts that end last. Its failure is told when it happens; the agent
+// goes on with the others.
+func (a *Agent) part(ctx context.Context, name string, run func(context.Context) error) error {
+	err := run(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.log.Error("a part has ended", "part", name, "error", err)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// showAll hands what is stored to Options.Show, and closes done after the last. It is a
+// goroutine of its own, the only one that is not waited for without limit: what Show does
+// may block for ever.
+func (a *Agent) showAll(shown <-chan diag.Finding) (done <-chan struct{}) {
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		for f := range shown {
+			if a.opt.Show != nil {
+				a.opt.Show(&f)
+			}
+		}
+	}()
+	return end
 }
 
 // farewell is how long the uplinks may still send what is in the buffer at the end.

@@ -8,10 +8,11 @@ const (
 	dropSignal  = iota // the pipeline did not keep up
 	dropFinding        // the buffer did not keep up
 	dropStore          // the buffer refused a finding
+	dropShown          // nobody read what was to be shown; it is stored
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{"signal_queue_full", "finding_queue_full", "buffer_refused"}
+var dropNames = [dropReasons]string{"signal_queue_full", "finding_queue_full", "buffer_refused", "not_shown"}
 
 // drops counts by reason; it may be used from any goroutine.
 type drops struct{ n [dropReasons]atomic.Uint64 }

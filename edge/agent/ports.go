@@ -17,11 +17,12 @@ type ports struct {
 	probe *bpf.Probe
 	want  []string // empty: discover
 
-	on map[int]string // ifindex: how
+	on   map[int]string  // ifindex: how
+	told map[string]bool // virtual ports that were said to be left out
 }
 
 func newPorts(probe *bpf.Probe, want []string) *ports {
-	return &ports{probe: probe, want: want, on: map[int]string{}}
+	return &ports{probe: probe, want: want, on: map[int]string{}, told: map[string]bool{}}
 }
 
 // refresh attaches to what is new and lets go of what is gone. It reports each change and
@@ -83,6 +84,12 @@ func (p *ports) wanted(links []netlink.Link, failed func(string, error)) map[int
 	}
 	if len(out) == 0 {
 		return virtual
+	}
+	for _, name := range virtual {
+		if !p.told[name] {
+			p.told[name] = true
+			failed(name, errors.New("virtual, and there are physical ones; name it with --interfaces to watch it"))
+		}
 	}
 	return out
 }

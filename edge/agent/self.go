@@ -41,7 +41,10 @@ func (a *Agent) tend(ctx context.Context) error {
 		a.tellLosses()
 		if a.ports != nil {
 			a.ports.refresh(
-				func(name, how string) { a.log.Info("watching a new interface", "interface", name, "how", how) },
+				func(name, how string) {
+					a.log.Info("watching a new interface", "interface", name, "how", how)
+					a.emit(a.selfSignal("source_unobservable", 0))
+				},
 				func(name string, err error) {
 					a.log.Debug("cannot watch an interface", "interface", name, "error", err)
 				},

@@ -77,6 +77,10 @@ func (a *Agent) openFlow() error {
 	a.flow = src
 	a.ports = newPorts(probe, a.cfg.Interfaces)
 	a.ports.refresh(a.status.watch, a.status.cannot)
+	if len(a.ports.on) == 0 {
+		a.status.cannot("packets", errors.New("no interface to watch yet (looking again every few seconds)"))
+		a.self.unobservable = append(a.self.unobservable, "packets")
+	}
 	a.sources = append(a.sources, source{name: "flow", run: func(ctx context.Context, emit func(diag.Signal)) error {
 		return errors.Join(src.Run(ctx, emit), payloads.Close())
 	}})

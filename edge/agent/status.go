@@ -47,7 +47,7 @@ func (s *Status) Print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "  decides   %s\n  buffer    %s\n", s.Decides, s.Buffer)
 	if len(s.Uplinks) == 0 {
-		fmt.Fprintf(w, "  uplink    none: findings stay here (`strata findings` lists them)\n")
+		fmt.Fprintf(w, "  uplink    none: findings stay here (`strata findings --state …` lists them)\n")
 	} else {
 		fmt.Fprintf(w, "  uplink    %s\n", strings.Join(s.Uplinks, ", "))
 	}

@@ -13,7 +13,7 @@ import (
 // agent. It is a step of its own so that a slow disk never holds up the pipeline.
 type store struct {
 	queue *buffer.Queue
-	show  func(*diag.Finding)
+	shown chan diag.Finding // to whoever watches the agent
 	in    chan diag.Finding
 	drops *drops
 	log   *slog.Logger
@@ -23,8 +23,10 @@ type store struct {
 // many services is a hundred or so.
 const storeDepth = 512
 
-func newStore(q *buffer.Queue, show func(*diag.Finding), d *drops, log *slog.Logger) *store {
-	return &store{queue: q, show: show, in: make(chan diag.Finding, storeDepth), drops: d, log: log}
+func newStore(q *buffer.Queue, d *drops, log *slog.Logger) *store {
+	return &store{
+		queue: q, in: make(chan diag.Finding, storeDepth), shown: make(chan diag.Finding, storeDepth), drops: d, log: log,
+	}
 }
 
 // take never blocks.
@@ -39,6 +41,7 @@ func (s *store) take(f diag.Finding) {
 // run stores what comes until in is closed; what waits together becomes one commit. A
 // finding is shown once it is stored, so that nothing is shown that a crash could lose.
 func (s *store) run() error {
+	defer close(s.shown)
 	findings := make([]diag.Finding, 0, storeBatch)
 	records := make([]buffer.Record, 0, storeBatch)
 	for f := range s.in {
@@ -59,8 +62,11 @@ func (s *store) run() error {
 			}
 		}
 		for i := range findings {
-			if s.show != nil {
-				s.show(&findings[i])
+			// Who reads along may be slow or gone; the buffer goes on without him.
+			select {
+			case s.shown <- findings[i]:
+			default:
+				s.drops.add(dropShown)
 			}
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/strata-edge/strata/edge/upload"
 	"github.com/strata-edge/strata/edge/upload/mqtt"
 	"github.com/strata-edge/strata/edge/upload/otlp"
@@ -62,14 +60,14 @@ func (a *Agent) joinUplinks() error {
 	return nil
 }
 
-func (a *Agent) startUplinks(ctx context.Context, g *errgroup.Group) {
+func (a *Agent) startUplinks(part func(name string, run func(context.Context) error)) {
 	for i := range a.drains {
-		g.Go(func() error { return a.drains[i].loop.Run(ctx) })
+		part(a.drains[i].name+" drain", a.drains[i].loop.Run)
 	}
 	if a.mqtt != nil {
-		g.Go(func() error { return a.mqtt.Run(ctx) })
+		part("mqtt", a.mqtt.Run)
 	}
 	if a.otlp != nil {
-		g.Go(func() error { return a.otlp.Run(ctx, a.metrics) })
+		part("otlp", func(ctx context.Context) error { return a.otlp.Run(ctx, a.metrics) })
 	}
 }
