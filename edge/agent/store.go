@@ -39,7 +39,8 @@ func (s *store) take(f diag.Finding) {
 }
 
 // run stores what comes until in is closed; what waits together becomes one commit. A
-// finding is shown once it is stored, so that nothing is shown that a crash could lose.
+// finding is shown once it is stored, so that nothing is shown that a crash could lose;
+// one that the disk refuses is counted, logged and shown all the same.
 func (s *store) run() error {
 	defer close(s.shown)
 	findings := make([]diag.Finding, 0, storeBatch)
