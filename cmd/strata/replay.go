@@ -21,6 +21,7 @@ import (
 type pipeline interface {
 	Feed(diag.Signal)
 	Advance(now diag.Time, emit func(diag.Finding))
+	Close() error
 }
 
 const replayAbout = `Pushes a capture (pcap, pcapng) through the kernel programs of the live service, with
@@ -111,7 +112,7 @@ func replayFile(ctx context.Context, file string, o replayOptions, w io.Writer, 
 	if err != nil {
 		return err
 	}
-	defer r.payloads.Close()
+	defer func() { _ = r.close() }() // only reading: nothing is lost
 	err = r.read(ctx, in)
 	if errEnd := r.finish(); errEnd != nil {
 		return errEnd
@@ -181,8 +182,8 @@ func loadReplay() (*bpf.Probe, error) {
 	return p, nil
 }
 
-// newReplay prepares a probe whose tables are empty. Its payload reader is the caller's to
-// close.
+// newReplay prepares a probe whose tables are empty. close is the caller's to
+// call.
 func newReplay(probe *bpf.Probe, o replayOptions, w io.Writer, stderr io.Writer) (*replay, error) {
 	r := &replay{options: o, w: w, probe: probe, recorder: newRecorder(probe), emit: func(diag.Signal) {}}
 	tuning := bpf.DefaultTuning()
@@ -218,9 +219,22 @@ func newReplay(probe *bpf.Probe, o replayOptions, w io.Writer, stderr io.Writer)
 		r.emit, r.emitFound = r.pipeline.Feed, r.found
 	}
 	if r.payloads, err = probe.Payloads(); err != nil {
-		return nil, fmt.Errorf("open the payload ring: %w", err)
+		err = fmt.Errorf("open the payload ring: %w", err)
+		if r.pipeline != nil {
+			err = errors.Join(err, r.pipeline.Close())
+		}
+		return nil, err
 	}
 	return r, nil
+}
+
+// close frees what newReplay opened.
+func (r *replay) close() error {
+	err := r.payloads.Close()
+	if r.pipeline != nil {
+		err = errors.Join(err, r.pipeline.Close())
+	}
+	return err
 }
 
 func (r *replay) found(f diag.Finding) {

@@ -51,7 +51,7 @@ func replayWith(tb testing.TB, p *bpf.Probe, file string, o replayOptions) (out 
 	if err := r.finish(); err != nil {
 		tb.Errorf("%s: %v", file, err)
 	}
-	if err := r.payloads.Close(); err != nil {
+	if err := r.close(); err != nil {
 		tb.Fatal(err)
 	}
 	empty(tb, p)
