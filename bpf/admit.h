@@ -6,6 +6,10 @@
 
 #include "packet.h"
 
+/* What a suspicious endpoint may have each second when its budget is spent. */
+#define STRATA_RENEW 16384
+#define STRATA_RENEW_SYNS 64
+
 #define ADMIT_REASONS (FLOW_ADMITTED | FLOW_ADMIT_SCORE | FLOW_ADMIT_ENDPOINT | FLOW_ADMIT_USER | FLOW_ADMIT_SAMPLE)
 
 static __always_inline void admit(struct flow_value *f, __u32 why, __u32 until)
@@ -81,11 +85,14 @@ static __noinline void suspect(struct flow_value *f, struct flow_key *key, __u64
 	e.until_s = second + t->endpoint_s;
 	e.bytes_left = t->endpoint_bytes;
 	e.syns_left = STRATA_SYNS;
+	e.renewed_s = second;
 	if (bpf_map_update_elem(&endpoints, &k, &e, BPF_NOEXIST) == 0) {
 		count(counters(), C_ADMIT_ENDPOINTS, 1);
 		return;
 	}
-	/* There already: a lapsed one begins anew, a live one keeps what is left of its budget. */
+	/* There already: a lapsed one begins anew; a live one keeps what is left of its budget
+	 * and, while suspicion lasts, gets a little each second, or a fault that comes when
+	 * healthy traffic has spent it would never be looked at. */
 	struct endpoint *have = bpf_map_lookup_elem(&endpoints, &k);
 	if (!have) {
 		count(counters(), C_ADMIT_FAILS, 1);
@@ -95,6 +102,12 @@ static __noinline void suspect(struct flow_value *f, struct flow_key *key, __u64
 		have->bytes_left = e.bytes_left;
 		have->syns_left = e.syns_left;
 		count(counters(), C_ADMIT_ENDPOINTS, 1);
+	} else if (have->renewed_s != second) {
+		have->renewed_s = second;
+		if (have->bytes_left < STRATA_RENEW)
+			have->bytes_left = STRATA_RENEW;
+		if (have->syns_left < STRATA_RENEW_SYNS)
+			have->syns_left = STRATA_RENEW_SYNS;
 	}
 	if (have->until_s < e.until_s)
 		have->until_s = e.until_s;

@@ -248,3 +248,31 @@ func TestHiddenAlert(t *testing.T) {
 		})
 	}
 }
+
+// TestSuspicionRenewsASpentBudget: healthy traffic has used up what an endpoint was
+// admitted for; the fault that comes then must be looked at all the same.
+func TestSuspicionRenewsASpentBudget(t *testing.T) {
+	s := newScript(t, nil)
+	_, server := ends(false)
+	if err := s.p.AdmitEndpoint(NewEndpointKey(6, server), uint64(s.now)+uint64(time.Minute), 10); err != nil {
+		t.Fatal(err)
+	}
+	s.push(conversation(false, 1000)...)
+	s.records()
+	clearFlows(t, s.p)
+	s.push(conversation(false, 5000)...)
+	if got := s.records(); len(got) != 0 {
+		t.Errorf("the budget is spent, delivered %q", got)
+	}
+	clearFlows(t, s.p)
+	s.now += int64(3 * time.Second)
+	failing := conversation(false, 9000)
+	failing[5].payload = []byte("HTTP/1.1 503 Service Unavailable\r\n\r\n")
+	s.push(failing[:6]...)
+	s.records()
+	clearFlows(t, s.p)
+	s.push(conversation(false, 20_000)...)
+	if got := s.records(); len(got) != 6 {
+		t.Errorf("after a tell-tale, of the next connection delivered %q, want all six records", got)
+	}
+}

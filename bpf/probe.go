@@ -244,6 +244,7 @@ type flowAdmission struct {
 // endpointAdmission is the twin of struct endpoint.
 type endpointAdmission struct {
 	Until, Bytes, SYNs uint32
+	Renewed            uint32 // seconds like Until; the programs' own
 }
 
 // endpointSYNs is STRATA_SYNS: how many SYNs without payload an admission of an endpoint

@@ -145,6 +145,7 @@ struct endpoint {
 	__u32 until_s;    /* nanoseconds >> 30 */
 	__u32 bytes_left; /* payload that may still be delivered */
 	__u32 syns_left;  /* the same in SYNs without payload */
+	__u32 renewed_s;  /* last second in which suspicion renewed a spent budget */
 };
 
 struct flow_admission {

@@ -61,13 +61,19 @@ func suspects(g *graph.Graph) []int {
 	return out
 }
 
-// blend joins rule and model: the mean of their log-odds, each held off certainty so that
-// neither can veto alone what the other is sure of.
+// Bounds on what each judge may say: a rule is sure, a model has seen one laboratory. So
+// the model lifts weak evidence and damps it, but cannot talk away what is well proven.
+const (
+	ruleLeast, ruleMost   = 0.05, 0.97
+	modelLeast, modelMost = 0.25, 0.97
+)
+
+// blend joins rule and model: the mean of their log-odds within these bounds.
 func blend(rule, model float64) float64 {
 	if math.IsNaN(model) {
 		return rule
 	}
-	l := (logit(clip(rule, 0.05, 0.97)) + logit(clip(model, 0.05, 0.97))) / 2
+	l := (logit(clip(rule, ruleLeast, ruleMost)) + logit(clip(model, modelLeast, modelMost))) / 2
 	return 1 / (1 + math.Exp(-l))
 }
 

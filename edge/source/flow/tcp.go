@@ -54,8 +54,10 @@ func (e *Engine) countTCP(p *endpoint, s, twin *slot, f *Flow) {
 		p.counts[cRefused]++
 	}
 	// A client that resets instead of closing is everyday life (unread session tickets, a
-	// page left early). A reset from the server's side while it owes an answer is not.
-	if f.ResetMidway && (!s.resetMidway || again) && ba.RST != was[BA].RST && f.Outstanding != 0 {
+	// page left early). A reset from the server's side is not, while it owes an answer or
+	// neither side had begun to close.
+	unclosed := ab.FIN == 0 && ba.FIN == 0 && ab.RST == 0
+	if f.ResetMidway && (!s.resetMidway || again) && ba.RST != was[BA].RST && (f.Outstanding != 0 || unclosed) {
 		p.counts[cResetMidway]++
 	}
 	if f.RTT > 0 && (ab.Payload != was[AB].Payload || f.Established && !s.established) {
