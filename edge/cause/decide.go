@@ -180,11 +180,10 @@ func chain(g *graph.Graph, c *candidate, clock diag.Clock, most int) []diag.Link
 		take(j, own == 0)
 	}
 	slices.SortStableFunc(steps, func(a, b step) int {
-		rootA, rootB := a.o.Code != c.ev.code, b.o.Code != c.ev.code
-		switch {
-		case rootA != rootB && rootB:
-			return -1
-		case rootA != rootB:
+		if rootA, rootB := a.o.Code == c.ev.code, b.o.Code == c.ev.code; rootA != rootB {
+			if rootA {
+				return -1
+			}
 			return 1
 		}
 		return cmp.Or(cmp.Compare(a.o.Code.Layer(), b.o.Code.Layer()), cmp.Compare(a.o.First, b.o.First), cmp.Compare(a.o.Code, b.o.Code))
